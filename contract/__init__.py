@@ -1,0 +1,1 @@
+"""What the data pipeline and the trainer agree on. Imports neither of them."""

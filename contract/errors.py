@@ -1,0 +1,104 @@
+"""Errors that a person can act on: what was found where, what was expected, how to mend it."""
+
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import NoReturn
+
+USER_ERROR = 2  # exit status of every mistake that the user can mend
+
+
+class FuselineError(Exception):
+    """A mistake in the input, never one of ours. Printed without a traceback.
+
+    where: the file, key or shard concerned. problem: what is wrong, as one clause. status: of the process.
+    """
+
+    status = USER_ERROR
+
+    def __init__(
+        self,
+        where: object,
+        problem: str,
+        *,
+        found: object = None,
+        expected: object = None,
+        fix: str | None = None,
+    ) -> None:
+        self.where, self.problem = str(where), problem
+        self.found, self.expected, self.fix = found, expected, fix
+        super().__init__(self.text())
+
+    def text(self) -> str:
+        lines = [f"{self.where}: {self.problem}"]
+        for name, value in (("found", self.found), ("expected", self.expected), ("fix", self.fix)):
+            if value is not None:
+                lines.append(f"  {name + ':':<10}{value}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross process boundaries (worker → parent) with their fields."""
+        return (_rebuild, (type(self), self.where, self.problem, self.found, self.expected, self.fix))
+
+
+class ParamsError(FuselineError):
+    """params.yaml, or a value given on the command line, does not say what it must."""
+
+
+class RawDataError(FuselineError):
+    """A raw file or folder is missing, or is not what its format promises."""
+
+
+class ShardError(FuselineError):
+    """A shard, index or column is missing, damaged, or breaks the format."""
+
+
+class MismatchError(FuselineError):
+    """Two things that must belong together do not: schema, tokenizer, encoder, weights, checkpoint."""
+
+
+class TrainingError(FuselineError):
+    """Training cannot go on: not the user's command is wrong, but what it led to."""
+
+    status = 1
+
+
+def _rebuild(
+    kind: type[FuselineError],
+    where: str,
+    problem: str,
+    found: object,
+    expected: object,
+    fix: str | None,
+) -> FuselineError:
+    return kind(where, problem, found=found, expected=expected, fix=fix)
+
+
+def unknown_name(
+    where: object, what: str, name: str, known: Iterable[str], kind: type[FuselineError] = ParamsError
+) -> FuselineError:
+    """The error for a name that is none of `known`: lists them and offers the nearest."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    return kind(
+        where,
+        f"unknown {what} '{name}'",
+        expected=f"one of {', '.join(names)}" if names else "none is defined",
+        fix=f"did you mean '{near[0]}'?" if near else None,
+    )
+
+
+def run_command(command: Callable[[], int | None]) -> NoReturn:
+    """Run a command line's body and leave the process with its status; a user's mistake is 2."""
+    try:
+        status = command() or 0
+    except FuselineError as error:
+        print(f"error: {error.text()}", file=sys.stderr)
+        status = error.status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # `… | head` closed our standard output
+        sys.stderr.close()
+        status = 0
+    sys.exit(status)

@@ -1,0 +1,163 @@
+"""`<shard>.tar.idx`: where every member lies, the hash of its whole extent, and what a sample offers.
+
+Layout, little-endian: a header of 40 bytes, the member suffixes (32 bytes each), then one row of fixed
+width per sample. Fixed width makes it usable straight from a memory map, whatever its length.
+"""
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from contract import tar
+from contract.errors import ShardError
+from contract.files import write_atomic
+from contract.record import Record, Text
+
+MAGIC = b"FUSEIDX1"
+HEADER = struct.Struct("<8sQIIQQ")  # magic, bytes of the tar, samples, members, xxh3 of the rest, 0
+SUFFIX_BYTES = 32
+KEY_BYTES = 64
+ABSENT = 1  # flag: this encoder could not take the picture; its array has no tokens
+COUNTED = ("vqa", "pairs", "region", "cir")  # texts of a record that each kind of task can use
+
+Rows = NDArray[Any]
+
+
+class Index:
+    """What is known of one tar without reading its payloads.
+
+    suffixes: the members of every sample, in order. rows: structured array, one row per sample, with
+    `key`, `flags`, `texts` [4], `offset` [M], `size` [M], `hash` [M]. hashed: whether `hash` can be checked.
+    """
+
+    def __init__(self, suffixes: Sequence[str], rows: Rows, tar_bytes: int, hashed: bool = True) -> None:
+        self.suffixes, self.rows = tuple(suffixes), rows
+        self.tar_bytes, self.hashed = tar_bytes, hashed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def keys(self) -> list[str]:
+        """Keys in the order of the tar."""
+        return [key.decode("ascii") for key in self.rows["key"].tolist()]
+
+    def member(self, suffix: str, where: object) -> int:
+        """Position of a member in each sample, or the error that lists what there is."""
+        if suffix not in self.suffixes:
+            raise ShardError(where, f"has no member .{suffix}", expected=f"one of {', '.join(self.suffixes)}")
+        return self.suffixes.index(suffix)
+
+    def save(self, path: Path) -> None:
+        """Write beside, then rename."""
+        body = b"".join(name.encode("ascii").ljust(SUFFIX_BYTES, b"\0") for name in self.suffixes)
+        body += self.rows.tobytes()
+        head = HEADER.pack(MAGIC, self.tar_bytes, len(self.rows), len(self.suffixes), xxhash.xxh3_64_intdigest(body), 0)
+        write_atomic(path, head + body)
+
+
+def row_type(members: int) -> np.dtype[Any]:
+    """The structured type of an index row for samples of `members` members."""
+    per_member = [("offset", "<u8", (members,)), ("size", "<u8", (members,)), ("hash", "<u8", (members,))]
+    return np.dtype(
+        [("key", f"S{KEY_BYTES}"), ("flags", "<u4"), ("texts", "<u2", (len(COUNTED),)), *per_member]
+    )
+
+
+def index_path(shard: Path) -> Path:
+    """`gqa-000.tar` → `gqa-000.tar.idx`."""
+    return shard.with_name(shard.name + ".idx")
+
+
+def load(shard: Path) -> Index:
+    """The index of a shard: its file, checked against the tar's size, or a scan where there is none."""
+    path = index_path(shard)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return scan(shard)
+    with tar.open_shard(shard) as file:
+        size = file.seek(0, 2)
+    return parse(content, path, size)
+
+
+def parse(content: bytes, path: Path, tar_bytes: int) -> Index:
+    """An index from its bytes. ShardError if it is damaged or belongs to another tar."""
+    if len(content) < HEADER.size or not content.startswith(MAGIC):
+        raise ShardError(path, "is not an index of format 1", found=content[:8], fix="delete it; it is rebuilt by a scan")
+    _, stated, samples, members, digest, _ = HEADER.unpack_from(content)
+    body = content[HEADER.size :]
+    names, row = members * SUFFIX_BYTES, row_type(members) if members < 64 else None
+    if row is None or len(body) != names + samples * row.itemsize or xxhash.xxh3_64_intdigest(body) != digest:
+        raise ShardError(path, "is damaged", fix="fetch it again, or delete it: it is rebuilt by a scan")
+    if stated != tar_bytes:
+        raise ShardError(
+            path.with_suffix(""),
+            "is not the file that its index describes: cut, or replaced",
+            found=f"{tar_bytes} bytes",
+            expected=f"{stated} bytes",
+            fix="fetch the shard and its index again, or rebuild them",
+        )
+    suffixes = [body[i : i + SUFFIX_BYTES].rstrip(b"\0").decode("ascii") for i in range(0, names, SUFFIX_BYTES)]
+    return Index(suffixes, np.frombuffer(body, row, offset=names), tar_bytes)
+
+
+def scan(shard: Path) -> Index:
+    """Rebuild the index from the tar's headers. Payload bits are then unchecked, and text counts unknown (0)."""
+    with tar.open_shard(shard) as file:
+        members = list(tar.scan(file, str(shard)))
+        length = file.seek(0, 2)
+    keys, suffixes, table = _group(members, str(shard))
+    rows = np.zeros(len(keys), row_type(len(suffixes)))
+    rows["key"] = [key.encode("ascii") for key in keys]
+    rows["offset"] = np.array([m.offset for m in table], np.uint64).reshape(len(keys), len(suffixes))
+    rows["size"] = np.array([m.size for m in table], np.uint64).reshape(len(keys), len(suffixes))
+    return Index(suffixes, rows, length, hashed=False)
+
+
+def _group(members: list[tar.Member], where: str) -> tuple[list[str], list[str], list[tar.Member]]:
+    """Members → samples: adjacent, unique keys, the same suffixes in each."""
+    names = [tar.split_name(member.name) for member in members]
+    suffixes = list(dict.fromkeys(suffix for _, suffix in names))
+    width = len(suffixes)
+    keys = [key for key, _ in names[::width]] if width else []
+    for number, (key, suffix) in enumerate(names):
+        if number // width >= len(keys) or (key, suffix) != (keys[number // width], suffixes[number % width]):
+            raise ShardError(where, f"member {members[number].name} breaks the order key × {suffixes}")
+    if len(names) % max(width, 1):
+        raise ShardError(where, f"last sample {keys[-1]} lacks a member", expected=", ".join(suffixes))
+    if len(set(keys)) < len(keys):
+        raise ShardError(where, "holds a key twice")
+    if any(len(key.encode()) > KEY_BYTES or not key.isascii() for key in keys):
+        raise ShardError(where, f"holds a key over {KEY_BYTES} bytes or outside ASCII")
+    return keys, suffixes, members
+
+
+def count_texts(record: Record) -> tuple[int, int, int, int]:
+    """How many texts of a record each of COUNTED can use."""
+    texts = record.texts
+    return (sum(map(is_vqa, texts)), sum(map(is_pair, texts)), sum(map(is_region, texts)), sum(map(is_cir, texts)))
+
+
+def is_vqa(text: Text) -> bool:
+    """A question with an answer."""
+    return text.role == "question" and text.answer is not None
+
+
+def is_pair(text: Text) -> bool:
+    """A text that is true of its picture and can be contrasted with it."""
+    return text.role in ("statement", "caption")
+
+
+def is_region(text: Text) -> bool:
+    """A text with a region that it, or one of its spans, describes."""
+    return bool(text.about) or any(text.span_regions)
+
+
+def is_cir(text: Text) -> bool:
+    """An edit whose target is known."""
+    return text.role == "edit" and bool(text.target)

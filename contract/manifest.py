@@ -1,0 +1,137 @@
+"""`manifest.json` of a folder of shards: what a reader must know, and refuse to guess."""
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from contract import record
+from contract.errors import MismatchError, ShardError
+from contract.files import write_atomic
+
+NAME = "manifest.json"
+T = TypeVar("T", "DataManifest", "FeatureManifest", "NegativesManifest")
+
+
+class Strict(Struct, forbid_unknown_fields=True):
+    """A part of a manifest."""
+
+
+class ShardFacts(Strict):
+    """One tar. task: what a feature tar was made from, as one hash."""
+
+    dataset: str
+    split: str
+    samples: int
+    bytes: int
+    sha256: str
+    texts: dict[str, int] = {}  # per index.COUNTED, record shards only
+    task: str = ""
+
+
+class TokenizerFacts(Strict):
+    """The tokenizer behind every `tokens`; the file lies beside the manifest as `tokenizer.json`."""
+
+    name: str
+    sha256: str
+
+
+class WeightsFacts(Strict):
+    """Where an encoder's weights came from. demo: made by stage pretrain, of no use on other pictures."""
+
+    source: str
+    sha256: str
+    demo: bool = False
+
+
+class DataManifest(Strict):
+    """`data/manifest.json`. answers: the vocabulary, from train splits, most frequent first."""
+
+    format: Literal[1]
+    schema: str
+    tokenizer: TokenizerFacts
+    answers: list[str]
+    shards: dict[str, ShardFacts]
+    params: dict[str, Any] = {}
+
+
+class FeatureManifest(Strict):
+    """`features/<encoder>/manifest.json`. width: channels D; tokens are grid² plus one if `cls`."""
+
+    format: Literal[1]
+    encoder: str
+    architecture: str
+    model: str
+    weights: WeightsFacts
+    transform: str
+    size: int
+    grid: int
+    cls: bool
+    width: int
+    dtype: str
+    batch: int
+    threads: int
+    version: int
+    settings: dict[str, Any]  # the entry of params.yaml, enough to build the encoder again
+    shards: dict[str, ShardFacts]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens per picture."""
+        return self.grid**2 + self.cls
+
+
+class NegativesManifest(Strict):
+    """`negatives/manifest.json`."""
+
+    format: Literal[1]
+    schema: str
+    encoder: str
+    weights: str  # sha256 of the encoder's weights
+    per_picture: int
+    shards: dict[str, ShardFacts]
+
+
+def save(folder: Path, manifest: DataManifest | FeatureManifest | NegativesManifest) -> None:
+    """Write the manifest, readable, keys in the order of the struct."""
+    write_atomic(folder / NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+
+
+def load(folder: Path, kind: type[T]) -> T:
+    """Read a folder's manifest. ShardError where there is none, MismatchError where it is of another version."""
+    path = folder / NAME
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ShardError(path, "no such manifest", fix=f"fetch it (dvc pull {path}) or build it (dvc repro)") from None
+    try:
+        manifest = msgspec.json.decode(content, type=kind)
+    except msgspec.DecodeError as error:
+        raise _unreadable(path, content, error) from None
+    _check_schema(path, getattr(manifest, "schema", None))
+    return manifest
+
+
+def _check_schema(path: Path, found: str | None) -> None:
+    expected = record.fingerprint()
+    if found is not None and found != expected:
+        raise MismatchError(
+            path,
+            "schema: these shards were written with another version of the record schema",
+            found=found,
+            expected=expected,
+            fix="rebuild them (dvc repro), or use the version of Fuseline that wrote them",
+        )
+
+
+def _unreadable(path: Path, content: bytes, error: msgspec.DecodeError) -> MismatchError:
+    """Say `format: found 2, expected 1` rather than how the decoder tripped over it."""
+    try:
+        plain = msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        return MismatchError(path, f"is not JSON: {error}", fix="fetch it again")
+    found = plain.get("format") if isinstance(plain, dict) else None
+    if found != record.FORMAT_VERSION:
+        return MismatchError(path, "format: another version of the shard format", found=found, expected=1)
+    return MismatchError(path, f"does not fit this version: {error}")

@@ -1,0 +1,250 @@
+"""params.yaml → typed, strict settings. The structs below are its documentation."""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+import yaml
+from msgspec import Meta, Struct
+
+from contract.errors import ParamsError
+
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+T = TypeVar("T")
+
+
+class Loader(yaml.SafeLoader):
+    """The safe loader, with the floats of YAML 1.2: `1e-3` is a number and not a text."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+class Strict(Struct, forbid_unknown_fields=True, frozen=True):
+    """A section in which an unknown key is an error."""
+
+
+class DemoGqa(Strict):
+    """Pictures per split of the generated GQA."""
+
+    train: Positive = 2200
+    val: Positive = 300
+    testdev: Positive = 60
+
+
+class DemoCirr(Strict):
+    """Pictures per split of the generated CIRR."""
+
+    train: Positive = 360
+    val: Positive = 120
+    test1: Positive = 60
+
+
+class Demo(Strict):
+    """The generated world (stage demo). Sizes are pictures, except `questions`: per GQA picture."""
+
+    gqa: DemoGqa = DemoGqa()
+    questions: Positive = 9
+    cirr: DemoCirr = DemoCirr()
+    visual_genome: Positive = 300
+    coco: Positive = 120
+
+
+class Pretrain(Strict):
+    """Stage pretrain: the demo's own weights. Steps and not seconds, so that the bytes repeat."""
+
+    encoders: list[str]
+    steps: Positive
+    batch: Positive = 32
+    learning_rate: float = 2e-3
+
+
+class Drop(Strict):
+    """One delivery of raw data. Shards per split are fixed when it arrives; later drops open new ones."""
+
+    shards: dict[str, Positive]
+    path: str = "."  # relative to the dataset's folder
+
+
+class Dataset(Strict):
+    """One dataset: a reader, a folder and the drops in it."""
+
+    format: str  # names data_pipeline/readers/<format>.py
+    folder: str
+    raw: Annotated[list[Drop], Meta(min_length=1)]
+    # Shares of our own split, by picture group, for pictures that come without an official one.
+    splits: dict[str, Share] = {}
+    options: dict[str, Any] = {}  # the reader's own, checked by the reader
+
+
+class BoxRules(Strict):
+    """What stage validate does to boxes. Lengths in pixels of the picture, areas as a share of it."""
+
+    max_overhang: Annotated[float, Meta(ge=0.0)] = 2.0
+    min_area: Share = 0.0
+
+
+class Tokenizer(Strict):
+    """The tokenizer of the texts: a tokenizers JSON file, or a hub name."""
+
+    name: str
+    # The demo's tokenizer knows only the demo's words: other data needs this said on purpose.
+    allow_demo: bool = False
+
+
+class Encoder(Strict):
+    """One frozen encoder; its features are the column `features/<its name>/`."""
+
+    architecture: str  # names data_pipeline/encoders/<architecture>.py
+    model: str
+    weights: str  # "pretrained", "random", or a file
+    size: Positive  # side of the square input, pixels
+    grid: Positive  # side of the stored token grid; exact pooling from the model's own
+    transform: Literal["squash"] = "squash"
+    dtype: Literal["float16"] = "float16"
+    batch: Positive = 32
+    threads: Positive = 1
+    options: dict[str, Any] = {}  # handed to the architecture's builder
+    allow_demo_weights: bool = False
+
+
+class NegativesParams(Strict):
+    """Stage negatives: exact picture neighbours in one encoder's feature space."""
+
+    encoder: str
+    per_picture: Positive = 16
+
+
+class ShardsParams(Strict):
+    """Stage shards. thumbnails: longest side in pixels, 0 for none."""
+
+    thumbnails: Count = 0
+
+
+class Report(Strict):
+    """Stage report: pictures shown per reject reason, and samples per dataset."""
+
+    examples: Positive = 6
+
+
+class Params(Strict, kw_only=True):
+    """The whole of params.yaml. `train` and `evaluate` are checked by `training.config`."""
+
+    seed: int = 0
+    workers: Positive = 2  # processes per stage; does not change a byte
+    demo: dict[str, Demo] = {}
+    pretrain: dict[str, Pretrain] = {}
+    datasets: dict[str, Dataset]
+    boxes: BoxRules = BoxRules()
+    tokenizer: Tokenizer
+    encoders: dict[str, Encoder]
+    negatives: NegativesParams
+    shards: ShardsParams = ShardsParams()
+    report: Report = Report()
+    train: dict[str, Any] = {}
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read params.yaml. ParamsError names the key, the value found and the nearest known name."""
+    params = convert(read_yaml(path), Params, str(path))
+    for name, dataset in params.datasets.items():
+        _check_dataset(path, name, dataset)
+    if params.negatives.encoder not in params.encoders:
+        raise ParamsError(
+            path,
+            "negatives.encoder names no encoder",
+            found=params.negatives.encoder,
+            expected=f"one of {', '.join(params.encoders)}",
+        )
+    return params
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping, read with the safe loader."""
+    try:
+        content = parse_yaml(path.read_text("utf8"))
+    except FileNotFoundError:
+        raise ParamsError(path, "no such file", fix="run from the project's folder, or name it by --params") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(path, f"is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ParamsError(path, "does not hold a mapping", found=type(content).__name__)
+    return content
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain data from YAML; objects of any other kind are refused by the loader."""
+    return yaml.load(text, Loader)  # noqa: S506 — Loader is a SafeLoader
+
+
+def convert(content: object, kind: type[T], where: str) -> T:
+    """Turn plain data into `kind`; every miss is a ParamsError with its key."""
+    check_keys(content, kind, where)
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at ")
+        raise ParamsError(where, f"{place.strip('`$.') or 'value'}: {problem}") from None
+
+
+def check_keys(content: object, kind: Any, where: str, place: str = "") -> None:
+    """Look for unknown keys all the way down, and offer the nearest name."""
+    kind = _unwrap(kind)
+    if isinstance(content, Mapping) and isinstance(kind, type) and issubclass(kind, Struct):
+        fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+        for key, value in content.items():
+            if key not in fields:
+                raise _unknown_key(where, f"{place}{key}", str(key), list(fields))
+            check_keys(value, fields[key], where, f"{place}{key}.")
+        return
+    inner = getattr(kind, "__args__", ())
+    if isinstance(content, Mapping) and len(inner) == 2:
+        for key, value in content.items():
+            check_keys(value, inner[1], where, f"{place}{key}.")
+    elif isinstance(content, list) and inner:
+        for number, value in enumerate(content):
+            check_keys(value, inner[0], where, f"{place[:-1]}[{number}].")
+
+
+def _unwrap(kind: Any) -> Any:
+    """`Annotated[X, …]` → X."""
+    return kind.__origin__ if hasattr(kind, "__metadata__") else kind
+
+
+def _unknown_key(where: str, place: str, key: str, known: list[str]) -> ParamsError:
+    near = get_close_matches(key, known, n=1, cutoff=0.4)
+    return ParamsError(
+        where,
+        f"unknown key '{place}'",
+        expected=f"one of {', '.join(known)}",
+        fix=f"did you mean '{near[0]}'?" if near else None,
+    )
+
+
+def dataset(params: Params, name: str) -> Dataset:
+    """The dataset of that name, or the error that lists them."""
+    return _choose(params.datasets, "dataset", name)
+
+
+def encoder(params: Params, name: str) -> Encoder:
+    """The encoder of that name, or the error that lists them."""
+    return _choose(params.encoders, "encoder", name)
+
+
+def _choose(table: Mapping[str, T], what: str, name: str) -> T:
+    if name not in table:
+        raise _unknown_key("params.yaml", f"{what}s.{name}", name, list(table))
+    return table[name]
+
+
+def _check_dataset(path: Path, name: str, dataset: Dataset) -> None:
+    total = sum(dataset.splits.values())
+    if dataset.splits and abs(total - 1) > 1e-9:
+        raise ParamsError(path, f"datasets.{name}.splits do not add up to 1", found=total, expected=1)

@@ -1,0 +1,131 @@
+"""THE schema: one sample is one picture with its regions and texts. Codec, checks and fingerprint follow.
+
+Characters are the truth of a span; token spans are derived from them with the manifest's tokenizer.
+Every span is half-open. Every id is a string. Boxes follow `contract.boxes`.
+"""
+
+import hashlib
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+Role = Literal["question", "statement", "caption", "phrase", "edit"]
+Kind = Literal["given", "attribute", "relation", "object", "number", "side"]
+FORMAT_VERSION: Literal[1] = 1
+
+
+class Strict(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A part of the record in which an unknown field is an error and a default is not written."""
+
+
+class Regions(Strict):
+    """Parallel lists, one entry per region of the picture."""
+
+    id: list[str] = []
+    box: list[tuple[float, float, float, float]] = []
+    name: list[str] = []  # "" if none
+    crowd: list[int] = []  # rows kept out of contrast
+
+
+class NegText(Strict):
+    """A text that is false of the picture."""
+
+    text: str
+    tokens: list[int]
+    kind: Kind
+
+
+class Text(Strict):
+    """A text that hangs on this picture. The four `span_*` lists are parallel."""
+
+    id: str
+    role: Role
+    text: str
+    tokens: list[int]  # specials excluded
+    span_chars: list[tuple[int, int]] = []
+    span_tokens: list[tuple[int, int]] = []
+    span_regions: list[list[int]] = []  # rows of Regions; several for a chain, none if unlinked
+    span_source: Literal["annotated", "matched"] = "annotated"
+    about: list[int] = []  # rows of Regions that the WHOLE text describes
+    answer: str | None = None
+    type: str = ""  # "query/attr"
+    target: list[str] = []  # edit: key of the hard target, then of soft ones
+    members: list[str] = []  # edit: keys of the image set without the reference
+    negatives: list[NegText] = []  # given by the dataset
+
+
+class Record(Strict):
+    """`<key>.json` of a record shard."""
+
+    v: Literal[1]
+    id: str  # the dataset's own
+    width: int
+    height: int
+    sha256: str  # of the picture file
+    group: str  # identity across datasets
+    regions: Regions
+    texts: list[Text]
+
+
+class Near(Strict):
+    """Neighbours, nearest first, as parallel lists; text id "" = the whole picture."""
+
+    key: list[str] = []
+    text: list[str] = []
+    score: list[float] = []
+
+
+class TextNegatives(Strict):
+    """Negatives of one text."""
+
+    near: Near
+    swapped: list[NegText] = []
+
+
+class Negatives(Strict):
+    """`<key>.neg.json` of a negatives shard."""
+
+    pictures: Near
+    texts: dict[str, TextNegatives] = {}
+
+
+def fingerprint() -> str:
+    """16 hex digits that change with any field of the schema, its type or its order."""
+    schema = [msgspec.json.schema(kind) for kind in (Record, Negatives)]
+    return hashlib.sha256(msgspec.json.encode(schema)).hexdigest()[:16]
+
+
+def problems(record: Record) -> list[str]:
+    """What the types cannot say: parallel lists, ranges, boxes. Empty when the record is sound."""
+    found = _region_problems(record.regions)
+    for text in record.texts:
+        found += [f"text {text.id}: {what}" for what in _text_problems(text, len(record.regions.id))]
+    ids = [text.id for text in record.texts]
+    return found + (["text ids repeat"] if len(set(ids)) < len(ids) else [])
+
+
+def _region_problems(regions: Regions) -> list[str]:
+    found = []
+    if not len(regions.id) == len(regions.box) == len(regions.name):
+        found.append("regions: id, box and name differ in length")
+    for name, (x0, y0, x1, y1) in zip(regions.id, regions.box, strict=False):
+        if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+            found.append(f"region {name}: box {(x0, y0, x1, y1)} is not a valid xyxy in [0, 1]")
+    if any(not 0 <= row < len(regions.id) for row in regions.crowd):
+        found.append("regions: crowd names a row that is not there")
+    return found
+
+
+def _text_problems(text: Text, regions: int) -> list[str]:
+    found = []
+    if not len(text.span_chars) == len(text.span_tokens) == len(text.span_regions):
+        found.append("span lists differ in length")
+    if any(not 0 <= a < b <= len(text.text) for a, b in text.span_chars):
+        found.append("character span out of range")
+    if any(not 0 <= a < b <= len(text.tokens) for a, b in text.span_tokens):
+        found.append("token span out of range")
+    linked = [row for rows in text.span_regions for row in rows] + text.about
+    if any(not 0 <= row < regions for row in linked):
+        found.append("names a region that is not there")
+    return found

@@ -1,0 +1,153 @@
+"""Uncompressed POSIX tar, written reproducibly and read without trust.
+
+A member is one header block, its payload and padding to the next block: that whole is its extent.
+A shard ends with two zero blocks, padded to 10,240 bytes, as every tar does.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from msgspec import Struct
+
+from contract.errors import ShardError
+
+BLOCK = 512
+RECORD = 20 * BLOCK
+NAME_BYTES = 100
+MAX_MEMBER = 1 << 34  # bytes; a header that claims more is damaged or hostile
+REGULAR = (b"0", b"\0")
+EXTENDED = (b"x", b"g", b"L")  # PAX and GNU extra headers, written by other tools
+
+
+class Member(Struct, frozen=True):
+    """Where a member lies: `offset` of its header, `size` of its payload, in bytes."""
+
+    name: str
+    offset: int
+    size: int
+
+    @property
+    def payload(self) -> int:
+        """Offset of the first byte of content."""
+        return self.offset + BLOCK
+
+    @property
+    def extent(self) -> int:
+        """Bytes of header, payload and padding."""
+        return BLOCK + padded(self.size)
+
+
+def padded(size: int) -> int:
+    """Size rounded up to whole blocks."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def header(name: str, size: int) -> bytes:
+    """A ustar header: regular file, mode 644, owner 0, time 0."""
+    raw = name.encode("ascii")
+    if len(raw) > NAME_BYTES:
+        raise ValueError(f"member name over {NAME_BYTES} bytes: {name}")
+    block = bytearray(BLOCK)
+    block[0 : len(raw)] = raw
+    block[100:108] = b"0000644\0"
+    block[108:116] = block[116:124] = b"0000000\0"
+    block[124:136] = b"%011o\0" % size
+    block[136:148] = b"00000000000\0"
+    block[156:157] = b"0"
+    block[257:265] = b"ustar\x0000"
+    block[329:337] = block[337:345] = b"0000000\0"
+    block[148:156] = b"%06o\0 " % _checksum(block)
+    return bytes(block)
+
+
+def extent(name: str, content: bytes) -> bytes:
+    """A member as it lies in the tar: header, payload, padding."""
+    return header(name, len(content)) + content + bytes(padded(len(content)) - len(content))
+
+
+def trailer(length: int) -> bytes:
+    """What follows the last member of a tar that is `length` bytes long so far."""
+    end = length + 2 * BLOCK
+    return bytes(2 * BLOCK + -end % RECORD)
+
+
+def scan(file: BinaryIO, where: str) -> Iterator[Member]:
+    """The members of a tar in order, headers read and payloads skipped.
+
+    ShardError on a cut, a bad checksum, a link, an unsafe name or an impossible size.
+    """
+    length = os.fstat(file.fileno()).st_size
+    offset = 0
+    if not length:
+        raise ShardError(where, "is an empty file", fix="rebuild or fetch the shard again")
+    while True:
+        block = os.pread(file.fileno(), BLOCK, offset)
+        if len(block) < BLOCK:
+            raise ShardError(where, f"is cut at byte {offset}: no end-of-archive block", found=f"{length} bytes")
+        if block == bytes(BLOCK):
+            return _check_end(file, offset, where)
+        member, kind = _parse(block, offset, where)
+        if member.offset + member.extent > length:
+            raise ShardError(where, f"is cut inside {member.name}", found=f"{length} bytes")
+        offset += member.extent
+        if kind not in EXTENDED:
+            yield member
+
+
+def _check_end(file: BinaryIO, offset: int, where: str) -> None:
+    """After the end-of-archive block only zeros may follow: anything else was lost, not absent."""
+    while block := os.pread(file.fileno(), 1 << 20, offset):
+        if block.count(0) != len(block):
+            raise ShardError(where, f"holds data behind the end-of-archive block at byte {offset}")
+        offset += len(block)
+
+
+def _parse(block: bytes, offset: int, where: str) -> tuple[Member, bytes]:
+    stored = _octal(block[148:156], offset, where)
+    if stored != _checksum(block):
+        raise ShardError(where, f"has a damaged header at byte {offset}", fix="fetch the shard again, or rebuild it")
+    kind = block[156:157]
+    name = block[:NAME_BYTES].split(b"\0")[0].decode("utf8", "replace")
+    if kind not in REGULAR + EXTENDED:
+        raise ShardError(where, f"member {name!r} is not a regular file", found=f"type {kind!r}")
+    if kind in REGULAR:
+        check_name(name, where)
+    size = _octal(block[124:136], offset, where)
+    if size > MAX_MEMBER:
+        raise ShardError(where, f"member {name!r} claims {size} bytes", expected=f"at most {MAX_MEMBER}")
+    return Member(name, offset, size), kind
+
+
+def check_name(name: str, where: str) -> None:
+    """A member's name must stay inside the folder that it may be unpacked into."""
+    parts = name.split("/")
+    if not name or name.startswith("/") or ".." in parts or not name.isprintable():
+        raise ShardError(where, f"holds a member with an unsafe name: {name!r}")
+
+
+def _checksum(block: bytes | bytearray) -> int:
+    return sum(block[:148]) + 8 * 32 + sum(block[156:])
+
+
+def _octal(field: bytes, offset: int, where: str) -> int:
+    text = field.split(b"\0")[0].strip()
+    if text.strip(b"01234567"):
+        raise ShardError(where, f"has a damaged header at byte {offset}", found=f"number {field!r}")
+    return int(text or b"0", 8)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """`key.vit.npy` → (`key`, `vit.npy`), as webdataset groups members into samples."""
+    folder, _, base = name.rpartition("/")
+    key, _, suffix = base.partition(".")
+    return (f"{folder}/{key}" if folder else key), suffix
+
+
+def open_shard(path: Path) -> BinaryIO:
+    """Open for reading, or a ShardError that says what is missing."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise ShardError(path, "no such shard", fix=f"fetch it (dvc pull {path}) or build it (dvc repro)") from None

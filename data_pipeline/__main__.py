@@ -1,0 +1,73 @@
+"""`python -m data_pipeline <stage>`: every stage of dvc.yaml, and the commands around them.
+
+A command is imported only when it is called, so that `--help` and light stages start at once.
+"""
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from contract.errors import run_command, unknown_name
+
+STAGES = {
+    "demo": "generate the demo's pictures and annotations, in the official file formats",
+    "pretrain": "make the demo encoders' weights from the generated training pictures",
+    "read": "raw annotations of one dataset → tables",
+    "scan": "picture files of one dataset → type, size, hashes, damage",
+    "images": "all datasets → one catalogue: identity, splits, placement in shards",
+    "validate": "tables → kept rows, repairs, flags and rejects of one dataset",
+    "spans": "texts of one dataset → tokens and token spans",
+    "features": "pictures → frozen features of one encoder",
+    "negatives": "features → nearest pictures",
+    "shards": "everything → record shards in data/",
+    "report": "everything → reports/dataset.html",
+}
+COMMANDS = {
+    "show": "look at a shard: its keys, or one record with its picture, boxes and spans",
+    "encode": "encode one picture with the encoders of a feature column",
+    "tokenizer": "make a tokenizer file from texts",
+}
+EXAMPLES = """\
+examples:
+  dvc repro                                        run every stage that is out of date
+  python -m data_pipeline read gqa                 one stage by hand
+  python -m data_pipeline show data/gqa-000.tar    what is in a shard
+  python -m data_pipeline read --help              what a stage takes
+"""
+
+
+def overview() -> argparse.ArgumentParser:
+    """The parser that knows the names only."""
+    lines = [f"  {name:<11}{text}" for name, text in (STAGES | COMMANDS).items()]
+    parser = argparse.ArgumentParser(
+        prog="python -m data_pipeline",
+        description="Raw image–text–region annotations → validated shards.\n\n" + "\n".join(lines),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", metavar="stage", help="one of the above")
+    return parser
+
+
+def main(arguments: list[str]) -> int | None:
+    """Find the command, let it add its arguments, run it."""
+    if not arguments or arguments[0].startswith("-"):
+        overview().parse_args(arguments)
+    name, *rest = arguments
+    if name not in STAGES | COMMANDS:
+        raise unknown_name("python -m data_pipeline", "stage", name, STAGES | COMMANDS)
+    module = import_module(f"data_pipeline.stages.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m data_pipeline {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.arguments(parser)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings (default: params.yaml)")
+    status: int | None = module.run(parser.parse_args(rest))
+    return status
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(sys.argv[1:]))

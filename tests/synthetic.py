@@ -1,0 +1,123 @@
+"""Small shards whose answers can be learned: what the trainer's tests read.
+
+Each picture has one bright cell; the questions ask in which half it lies. Both columns show it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from contract import codec, manifest, record
+from contract.files import sha256_file
+from contract.index import count_texts
+from contract.manifest import DataManifest, FeatureManifest, NegativesManifest, ShardFacts, TokenizerFacts, WeightsFacts
+from contract.record import Near, Negatives, Record, Regions, Text
+from contract.seeds import rng
+from data_pipeline.shard_writer import Sample, write_shard
+
+GRID = 4
+WIDTHS = {"vit": 8, "esam": 6}
+CLS = {"vit": True, "esam": False}
+WORDS = ["[PAD]", "[UNK]", "left", "or", "right", "top", "bottom", "?"]
+QUESTIONS = {"left or right ?": ("left", "right"), "top or bottom ?": ("top", "bottom")}
+PARAMS = """\
+seed: 3
+train:
+  inputs: {grid: vit, pixel: esam}
+  model: {hidden: 32, heads: 2, text_layers: 1, head_layers: 1, dropout: 0.1}
+  optim: {epochs: 2, batch: 8, learning_rate: 0.003}
+  development: 0.2
+  log_every: 1
+  checkpoint_every: 3
+"""
+
+
+def build(folder: Path, train: int = 40, val: int = 12, shards: int = 4, features_as: str = "float16") -> None:
+    """data/, features/{vit,esam}/, negatives/ and params.yaml under `folder`."""
+    (folder / "params.yaml").write_text(PARAMS)
+    parts = {f"toy-{n:03d}": ("train", range(n, train, shards)) for n in range(shards)}
+    parts["toy-val-000"] = ("val", range(train, train + val))
+    facts: dict[str, dict[str, ShardFacts]] = {"data": {}, "vit": {}, "esam": {}, "negatives": {}}
+    for shard, (split, numbers) in parts.items():
+        records = {key(number): picture(number) for number in numbers}
+        near = list(records)
+        write(facts["data"], folder / "data" / f"{shard}.tar", "json", split, {k: codec.encode(r) for k, r in records.items()}, records)
+        for name in WIDTHS:
+            arrays = {key(n): codec.encode_array(features(n, name).astype(features_as)) for n in numbers}
+            write(facts[name], folder / "features" / name / f"{shard}.tar", f"{name}.npy", split, arrays)
+        mined = {k: codec.encode(Negatives(Near([o for o in near if o != k][:3], ["", "", ""], [0.9, 0.8, 0.7]))) for k in near}
+        write(facts["negatives"], folder / "negatives" / f"{shard}.tar", "neg.json", split, mined)
+    save_manifests(folder, facts)
+
+
+def key(number: int) -> str:
+    """Keys that sort like the numbers."""
+    return f"p{number:04d}"
+
+
+def cell(number: int) -> int:
+    """The bright cell of a picture."""
+    return int(rng("toy", number).integers(GRID**2))
+
+
+def picture(number: int) -> Record:
+    """A picture with a region round its bright cell and the two questions about it."""
+    row, column = divmod(cell(number), GRID)
+    box = (column / GRID, row / GRID, (column + 1) / GRID, (row + 1) / GRID)
+    right = {"left or right ?": column >= GRID // 2, "top or bottom ?": row >= GRID // 2}
+    texts = [
+        Text(
+            id=f"{number}-{place}",
+            role="question",
+            text=words,
+            tokens=[WORDS.index(word) for word in words.split()],
+            span_chars=[(0, 4)],
+            span_tokens=[(0, 1)],
+            span_regions=[[0]],
+            answer=options[int(right[words])],
+            type="choose/" + options[0],
+        )
+        for place, (words, options) in enumerate(QUESTIONS.items())
+    ]
+    regions = Regions(id=["cell"], box=[box], name=["cell"])
+    return Record(1, str(number), 64, 48, "0" * 64, f"toy:{number}", regions, texts)
+
+
+def features(number: int, name: str) -> NDArray[np.float64]:
+    """[N, D]: noise, and a bright cell."""
+    noise = rng("toy", name, number).normal(0, 0.1, (GRID**2 + CLS[name], WIDTHS[name]))
+    noise[cell(number) + CLS[name], : WIDTHS[name] // 2] += 3
+    return noise
+
+
+def write(
+    facts: dict[str, ShardFacts], path: Path, suffix: str, split: str, members: dict[str, bytes], records: dict[str, Record] | None = None
+) -> None:
+    """One tar and its facts for the manifest."""
+    counts = {k: count_texts(r) for k, r in (records or {}).items()}
+    samples = [Sample(k, [content], counts.get(k, (0, 0, 0, 0))) for k, content in members.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = write_shard(path, [suffix], samples)
+    facts[path.stem] = ShardFacts("toy", split, done.samples, done.bytes, done.sha256)
+
+
+def save_manifests(folder: Path, facts: dict[str, dict[str, ShardFacts]]) -> None:
+    """Tokenizer and manifests, as the pipeline writes them."""
+    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "data" / "tokenizer.json"))
+    tokens = TokenizerFacts("toy", sha256_file(folder / "data" / "tokenizer.json"))
+    answers = ["bottom", "left", "right", "top"]
+    manifest.save(folder / "data", DataManifest(1, record.fingerprint(), tokens, answers, facts["data"]))
+    for name, width in WIDTHS.items():
+        weights = WeightsFacts("random", f"{name}-weights")
+        column = FeatureManifest(
+            1, name, "toy", "toy", weights, "squash", 64, GRID, CLS[name], width, "float16", 1, 1, 1, {}, facts[name]
+        )
+        manifest.save(folder / "features" / name, column)
+    mined = NegativesManifest(1, record.fingerprint(), "vit", "vit-weights", 3, facts["negatives"])
+    manifest.save(folder / "negatives", mined)

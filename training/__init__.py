@@ -1,0 +1,1 @@
+"""Shards → fusion heads on frozen encoders. Run `python -m training.fit --help`."""

@@ -1,0 +1,50 @@
+"""What a training step is given. Pictures first, everything else points into them.
+
+Legend: P pictures (anchors first, then looked-up ones, each once), T texts, L tokens of the longest text,
+N tokens of a column, D its width, R regions, S spans, E span–region links, A whole-text–region links,
+K negatives. True = real or visible; -1 = none.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Batch:
+    """One batch. `position` is what the stream's position is once this batch was consumed."""
+
+    position: int
+    keys: list[str]  # [P]
+    groups: list[str]  # [P] identity across datasets
+    features: dict[str, Tensor]  # column → [P, N, D] float16
+    visible: dict[str, Tensor]  # column → [P, N] bool
+    tokens: Tensor  # [T, L] int64, 0 where there is none
+    token_mask: Tensor  # [T, L] bool
+    text_picture: Tensor  # [T] into P
+    text_id: list[str]  # [T]
+    text_type: list[str]  # [T] "query/attr"
+    answer: Tensor  # [T] into the answer vocabulary, -1 unknown
+    boxes: Tensor  # [R, 4] float32 xyxy in [0, 1] of the original picture
+    box_picture: Tensor  # [R] into P
+    spans: Tensor  # [S, 2] half-open token spans
+    span_text: Tensor  # [S] into T
+    span_box: Tensor  # [E, 2] (into S, into R)
+    about: Tensor  # [A, 2] (into T, into R)
+    target: Tensor  # [T] into P
+    members: Tensor  # [T, 5] into P
+    neg_picture: Tensor  # [T, K] into P
+    neg_text: Tensor  # [T, K] into T
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with every tensor on `device`."""
+        return Batch(**{field.name: _move(getattr(self, field.name), device) for field in fields(self)})
+
+
+def _move(value: object, device: torch.device) -> object:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {name: tensor.to(device, non_blocking=True) for name, tensor in value.items()}
+    return value

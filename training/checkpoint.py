@@ -1,0 +1,131 @@
+"""Everything that a next step depends on, as safetensors and JSON, whole or not at all.
+
+    checkpoints/step-00000400/{model,optimizer}.safetensors, state.json
+    checkpoints/last.json, best.json      {"step": 400}: which of them it is
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import torch
+from msgspec import Struct
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from contract.errors import MismatchError, ShardError
+from contract.files import atomic_path, remove, write_atomic
+
+Which = Literal["last", "best"]
+
+
+class State(Struct, forbid_unknown_fields=True):
+    """Where a run stands. position: rows consumed; best: highest development accuracy so far."""
+
+    step: int
+    position: int
+    best: float = -1.0
+
+
+def save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State, best: bool) -> None:
+    """Write a checkpoint, point `last` (and `best`) at it, and remove those nothing points at."""
+    folder = run / "checkpoints"
+    with atomic_path(folder / _name(state.step)) as beside:
+        beside.mkdir()
+        save_file(_contiguous(model.state_dict()), beside / "model.safetensors")
+        save_file(_optimizer_tensors(model, optimizer), beside / "optimizer.safetensors")
+        (beside / "state.json").write_bytes(msgspec.json.encode(state))
+    for which in ("last", "best") if best else ("last",):
+        write_atomic(folder / f"{which}.json", msgspec.json.encode({"step": state.step}))
+    _prune(folder)
+
+
+def find(run: Path, which: Which) -> Path:
+    """The folder of a run's last or best checkpoint; the best is the last where none was chosen."""
+    folder = run / "checkpoints"
+    pointer = next((p for p in (folder / f"{which}.json", folder / "last.json") if p.is_file()), None)
+    if pointer is None:
+        raise ShardError(run, "holds no checkpoint", fix="name a run's folder, for example runs/demo")
+    step: int = msgspec.json.decode(pointer.read_bytes())["step"]
+    return folder / _name(step)
+
+
+def load_model(checkpoint: Path, model: nn.Module) -> None:
+    """Load every weight. MismatchError lists what does not fit."""
+    stored = _read(checkpoint / "model.safetensors")
+    expected = model.state_dict()
+    missing, extra, shapes = _differences(stored, expected)
+    if missing or extra or shapes:
+        raise MismatchError(
+            checkpoint,
+            "is a checkpoint of another model",
+            found=f"unknown {_some(extra)}; other shape {_some(shapes)}",
+            expected=f"also {_some(missing)}",
+            fix="use the settings it was trained with (its run's config.json), or start from it by --init",
+        )
+    model.load_state_dict(stored)
+
+
+def init_model(checkpoint: Path, model: nn.Module) -> tuple[list[str], list[str]]:
+    """Load what fits by name and shape; returns (loaded, new) parameter names. An empty fit is an error."""
+    stored, expected = _read(checkpoint / "model.safetensors"), model.state_dict()
+    fits = {name: value for name, value in stored.items() if name in expected and value.shape == expected[name].shape}
+    if not fits:
+        raise MismatchError(checkpoint, "shares no parameter with this model", found=_some(sorted(stored)))
+    model.load_state_dict(fits, strict=False)
+    return sorted(fits), sorted(set(expected) - set(fits))
+
+
+def load_state(checkpoint: Path) -> State:
+    """Where the run stood."""
+    try:
+        return msgspec.json.decode((checkpoint / "state.json").read_bytes(), type=State)
+    except (FileNotFoundError, msgspec.DecodeError) as error:
+        raise MismatchError(checkpoint, f"holds no usable state.json: {error}") from None
+
+
+def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Moments and step counts of every parameter, by name."""
+    stored = _read(checkpoint / "optimizer.safetensors")
+    for name, parameter in model.named_parameters():
+        parts = {part: stored[f"{name}.{part}"] for part in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{part}" in stored}
+        if parts:
+            moved = {part: value.to(parameter.device) if part != "step" else value for part, value in parts.items()}
+            optimizer.state[parameter] = moved
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    named = ((name, optimizer.state.get(parameter, {})) for name, parameter in model.named_parameters())
+    return _contiguous({f"{name}.{part}": value for name, state in named for part, value in state.items()})
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise MismatchError(path, f"cannot be read: {error}") from None
+
+
+def _differences(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+    shapes = [name for name in stored if name in expected and stored[name].shape != expected[name].shape]
+    return sorted(set(expected) - set(stored)), sorted(set(stored) - set(expected)), shapes
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _prune(folder: Path) -> None:
+    pointed = {_name(msgspec.json.decode(pointer.read_bytes())["step"]) for pointer in folder.glob("*.json")}
+    for path in folder.glob("step-*"):
+        if path.name not in pointed:
+            remove(path)

@@ -1,0 +1,88 @@
+"""Chosen pictures and texts → the index tensors of a batch (features are read elsewhere)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from msgspec import Struct
+from torch import Tensor
+
+from contract.record import Record, Text
+
+MEMBERS = 5  # of a CIRR image set without its reference
+
+
+class Chosen(Struct):
+    """The texts of a batch. picture: into the plan's anchors."""
+
+    text: Text
+    picture: int
+
+
+def texts(chosen: Sequence[Chosen], answers: dict[str, int], max_tokens: int) -> dict[str, Any]:
+    """Tokens, their mask, and what is known of each text."""
+    kept = [entry.text.tokens[:max_tokens] for entry in chosen]
+    longest = max((len(tokens) for tokens in kept), default=0) or 1
+    tokens = np.zeros((len(kept), longest), np.int64)
+    for row, ids in zip(tokens, kept, strict=True):
+        row[: len(ids)] = ids
+    lengths = np.array([len(ids) for ids in kept], np.int64)
+    known = [answers.get(entry.text.answer or "", -1) for entry in chosen]
+    return {
+        "tokens": torch.from_numpy(tokens),
+        "token_mask": torch.from_numpy(np.arange(longest) < lengths[:, None]),
+        "text_picture": _ints([entry.picture for entry in chosen]),
+        "text_id": [entry.text.id for entry in chosen],
+        "text_type": [entry.text.type for entry in chosen],
+        "answer": _ints(known),
+    }
+
+
+def regions(chosen: Sequence[Chosen], records: Sequence[Record], wanted: bool, max_tokens: int) -> dict[str, Any]:
+    """Boxes of the anchors, entity spans of the texts, and the links between them."""
+    boxes, box_picture, first = [], [], []
+    for number, record in enumerate(records if wanted else ()):
+        first.append(len(boxes))
+        boxes += record.regions.box
+        box_picture += [number] * len(record.regions.box)
+    spans, span_text, links, about = [], [], [], []
+    for number, entry in enumerate(chosen if wanted else ()):
+        base = first[entry.picture]
+        about += [(number, base + row) for row in entry.text.about]
+        for span, rows in zip(entry.text.span_tokens, entry.text.span_regions, strict=True):
+            if span[1] <= max_tokens:
+                links += [(len(spans), base + row) for row in rows]
+                spans.append(span)
+                span_text.append(number)
+    return {
+        "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        "box_picture": _ints(box_picture),
+        "spans": _ints(spans).reshape(-1, 2),
+        "span_text": _ints(span_text),
+        "span_box": _ints(links).reshape(-1, 2),
+        "about": _ints(about).reshape(-1, 2),
+    }
+
+
+def targets(chosen: Sequence[Chosen], picture: dict[str, int]) -> dict[str, Any]:
+    """Targets and image sets as rows of the batch's pictures; `picture` maps key → row."""
+    members = np.full((len(chosen), MEMBERS), -1, np.int64)
+    for row, entry in zip(members, chosen, strict=True):
+        found = [picture[key] for key in entry.text.members[:MEMBERS] if key in picture]
+        row[: len(found)] = found
+    hard = [picture.get(entry.text.target[0], -1) if entry.text.target else -1 for entry in chosen]
+    return {"target": _ints(hard), "members": torch.from_numpy(members)}
+
+
+def negatives(chosen: Sequence[Chosen], near: Sequence[Sequence[str]], picture: dict[str, int], count: int) -> dict[str, Any]:
+    """Negative pictures [T, K] from each anchor's resolved neighbours; texts come with text neighbours."""
+    table = np.full((len(chosen), count), -1, np.int64)
+    for row, entry in zip(table, chosen, strict=True):
+        found = [picture[key] for key in near[entry.picture]][:count]
+        row[: len(found)] = found
+    return {"neg_picture": torch.from_numpy(table), "neg_text": torch.full((len(chosen), count), -1)}
+
+
+def _ints(values: Sequence[Any]) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64)

@@ -1,0 +1,123 @@
+"""The `train` section of params.yaml, typed and strict. Configuration stays here, at the door."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from contract import params
+from contract.errors import ParamsError
+
+Positive = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+AboveZero = Annotated[float, Meta(gt=0.0)]
+
+
+class Strict(Struct, forbid_unknown_fields=True, frozen=True):
+    """A section in which an unknown key is an error."""
+
+
+class Task(Strict, frozen=True):
+    """One task of the run and its weight in the loss."""
+
+    weight: AboveZero = 1.0
+
+
+class Fusion(Strict, frozen=True):
+    """How the inputs become one stream of picture tokens. alpha: where the gate's residual scale starts."""
+
+    kind: str = "gated"
+    alpha: float = 0.1
+
+
+class Model(Strict, frozen=True):
+    """Widths and depths of everything that is trained."""
+
+    hidden: Positive = 256
+    heads: Positive = 4
+    text_layers: Positive = 2
+    head_layers: Positive = 2
+    max_tokens: Positive = 48  # longer texts are cut; the log counts them
+    dropout: Share = 0.1
+
+
+class Masking(Strict, frozen=True):
+    """Masks drawn per epoch and picture. ratio: share of the picture's cells that is hidden."""
+
+    kind: str = "random"
+    ratio: Share = 0.0
+    fill: Literal["drop"] = "drop"
+
+
+class Optim(Strict, frozen=True):
+    """Batches and steps. batch: pictures per optimizer step, over all accumulated parts."""
+
+    epochs: AboveZero = 10
+    batch: Positive = 64
+    accumulate: Positive = 1
+    texts_per_image: Positive | Literal["all"] = "all"
+    learning_rate: AboveZero = 1e-3
+    weight_decay: Annotated[float, Meta(ge=0.0)] = 0.05
+    warmup: Share = 0.05
+    clip: AboveZero = 1.0
+
+
+class Train(Strict, frozen=True):
+    """All of `train`. inputs: role → feature column; the first gives the grid; none is the blind model.
+
+    development: share of the training pictures that is never trained on and chooses the best checkpoint.
+    """
+
+    tasks: dict[str, Task] = msgspec.field(default_factory=lambda: {"vqa": Task()})
+    inputs: dict[str, str] = {}
+    fusion: Fusion = Fusion()
+    model: Model = Model()
+    masking: Masking = Masking()
+    optim: Optim = Optim()
+    development: Share = 0.05
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_every: Positive = 200  # optimizer steps; an epoch's end makes one too
+    log_every: Positive = 10  # optimizer steps
+    threads: Positive = 2  # of the reader
+    ahead: Positive = 2  # batches read ahead
+
+
+def load(path: Path, overrides: list[str]) -> tuple[Train, int]:
+    """`train` of params.yaml with `--set` overrides, and the seed. ParamsError names every miss."""
+    content = params.read_yaml(path)
+    settings = content.get("train") or {}
+    for override in overrides:
+        _apply(settings, override)
+    train = params.convert(settings, Train, f"{path}: train")
+    if train.optim.batch % train.optim.accumulate:
+        raise ParamsError(
+            f"{path}: train.optim",
+            "batch is not a multiple of accumulate",
+            found=f"batch {train.optim.batch}, accumulate {train.optim.accumulate}",
+        )
+    return train, params.convert(content.get("seed", 0), int, f"{path}: seed")
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    """`optim.epochs=2` into the nested mapping."""
+    place, equals, value = override.partition("=")
+    if not equals:
+        raise ParamsError(f"--set {override}", "is not key=value", expected="for example optim.epochs=2")
+    *parents, last = place.split(".")
+    for parent in parents:
+        settings = settings.setdefault(parent, {})
+        if not isinstance(settings, dict):
+            raise ParamsError(f"--set {override}", f"'{parent}' holds no keys")
+    settings[last] = params.parse_yaml(value)
+
+
+def to_builtins(train: Train) -> dict[str, Any]:
+    """Plain data for a run's config.json; `from_builtins` is its inverse."""
+    plain: dict[str, Any] = msgspec.to_builtins(train)
+    return plain
+
+
+def from_builtins(content: object, where: str) -> Train:
+    """A run's settings as it stored them."""
+    return params.convert(content, Train, where)

@@ -1,0 +1,197 @@
+"""`python -m training.evaluate`: score a run on held-out pictures, beside models that cannot see them."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from contract import manifest
+from contract.errors import ParamsError, run_command
+from contract.files import write_atomic
+from contract.manifest import DataManifest
+from contract.record import Record
+from training import device, run
+from training.batch import Batch
+from training.metrics import vqa
+from training.metrics.vqa import Answered
+from training.model import FusionModel
+from training.needs import need
+from training.reading import Tars, read_record
+from training.run import Run
+from training.shards import TRAIN, ShardSet, open_shards
+from training.stream import Stream
+
+EXAMPLES = """\
+examples:
+  python -m training.evaluate --run runs/demo
+  python -m training.evaluate --run runs/demo --blind runs/blind      beside the question-only model
+  python -m training.evaluate --run runs/demo --split testdev --out testdev.json
+
+What stands beside the accuracy: `blind`, a model trained without pictures; `shuffled_pictures`, this model
+with each question asked of another picture; `majority`, the most frequent training answer of each type.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate",
+        description="Score a run on held-out pictures.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--blind", type=Path, metavar="RUN", help="a run trained with fit --blind")
+    parser.add_argument("--split", default="val", help="split to score (default: val)")
+    parser.add_argument("--shards", nargs="+", metavar="PATTERN", help="default: the folder the run was trained from")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
+    parser.add_argument("--batch", type=int, default=64, help="pictures at a time (default: 64)")
+    parser.add_argument("--out", type=Path, help="result file (default: evaluations/<run>-<split>.json)")
+    parser.add_argument("--by-type", type=Path, metavar="FILE", help="also write a list per type, for dvc plots")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """Open the run and the split, answer every question, write and print the scores."""
+    options = parser().parse_args(arguments)
+    where = device.choose(options.device)
+    current = run.open_run(options.run)
+    shards = _open(current, options)
+    run.check_identity(current, shards)
+    models = {"accuracy": run.trained_model(current, options.checkpoint).to(where).eval()}
+    if options.blind:
+        models["blind"] = run.trained_model(_open_blind(options.blind, current), options.checkpoint).to(where).eval()
+    answered = answer(models, shards, options.batch, where)
+    _add_majority(answered, current)
+    result = {"run": str(options.run), "split": options.split, "vqa": summarize(answered, shards.answers)}
+    out = options.out or Path("evaluations") / f"{options.run.name}-{options.split}.json"
+    write_atomic(out, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    if options.by_type:
+        write_atomic(options.by_type, msgspec.json.format(msgspec.json.encode(_rows(result["vqa"])), indent=1) + b"\n")
+    print(table(result["vqa"]))
+    print(f"written: {out}")
+
+
+@torch.inference_mode()
+def answer(models: dict[str, FusionModel], shards: ShardSet, batch: int, where: torch.device) -> Answered:
+    """Every question of the shards, answered by every model, and by the first with shuffled pictures."""
+    first = next(iter(models.values()))
+    stream = Stream(shards, ["vqa"], batch=batch, shuffle="global", max_tokens=first.text.max_tokens)
+    stream.stop = len(stream)
+    if len(stream) % stream.batch == 1 and len(stream) > 1:
+        stream.batch += 1  # a last batch of one picture has no other to be shuffled with
+    found = Answered([], [], {name: [] for name in [*models, "shuffled_pictures"]})
+    truths = _truths(shards)
+    for part in stream:
+        moved = part.to(where)
+        for name, model in models.items():
+            found.predicted[name] += _words(model, moved, shards.answers)
+        found.predicted["shuffled_pictures"] += _words(first, _shuffled(moved), shards.answers)
+        found.types += part.text_type
+        found.answers += [truths[part.keys[row], text] for row, text in zip(part.text_picture.tolist(), part.text_id, strict=True)]
+    return found
+
+
+def _words(model: FusionModel, batch: Batch, answers: list[str]) -> list[str]:
+    return [answers[number] for number in model.answer_logits(batch).argmax(-1).tolist()]
+
+
+def _shuffled(batch: Batch) -> Batch:
+    """Each question asked of the next picture; the batch comes in random order, so the next is any other."""
+    return replace(batch, text_picture=(batch.text_picture + 1) % len(batch.keys))
+
+
+def _truths(shards: ShardSet) -> dict[tuple[str, str], str]:
+    """(key, text id) → answer, also of answers that the vocabulary lacks."""
+    return {
+        (key, text.id): text.answer
+        for key, record in _records(shards)
+        for text in record.texts
+        if need("vqa").usable(text) and text.answer is not None
+    }
+
+
+def _records(shards: ShardSet) -> list[tuple[str, Record]]:
+    tars = Tars()
+    found = [
+        (key, read_record(tars, shard.path, shard.index, row))
+        for shard in shards.shards
+        for row, key in enumerate(shard.index.keys())
+    ]
+    tars.close()
+    return found
+
+
+def _open(current: Run, options: argparse.Namespace) -> ShardSet:
+    features = current.config.features
+    return open_shards(
+        options.shards or [current.config.data],
+        list(current.settings.inputs.values()),
+        split=options.split,
+        features=Path(features) if features else None,
+    )
+
+
+def _open_blind(folder: Path, beside: Run) -> Run:
+    """The blind run must see nothing and answer in the same words."""
+    blind = run.open_run(folder)
+    if blind.settings.inputs:
+        raise ParamsError(folder, "is not blind", found=f"inputs {blind.settings.inputs}", fix="train it by fit --blind")
+    if blind.config.answers != beside.config.answers or blind.config.identity.tokenizer != beside.config.identity.tokenizer:
+        raise ParamsError(folder, f"was trained on other shards than {beside.folder}", fix="train it again")
+    return blind
+
+
+def _add_majority(answered: Answered, current: Run) -> None:
+    """The most frequent training answer of each type, from the training shards that are there."""
+    folder = Path(current.config.data)
+    known = manifest.load(folder, DataManifest).shards
+    there = [str(folder / f"{name}.tar") for name, facts in known.items() if facts.split == TRAIN]
+    trained = open_shards([path for path in there if Path(path).is_file()], columns=[]) if there else None
+    pairs = [
+        (text.type, text.answer)
+        for _, record in (_records(trained) if trained else [])
+        for text in record.texts
+        if need("vqa").usable(text) and text.answer is not None
+    ]
+    most = vqa.majority(pairs)
+    answered.predicted["majority"] = [most.get(kind, "") for kind in answered.types]
+
+
+def summarize(answered: Answered, vocabulary: list[str]) -> dict[str, Any]:
+    """The `vqa` object of the result file. Values in [0, 1]; `blind` is null where no blind run was given."""
+    scores: dict[str, Any] = {"accuracy": 0.0, "blind": None, "shuffled_pictures": 0.0, "majority": 0.0}
+    known = set(vocabulary)
+    return {
+        **scores,
+        **vqa.accuracies(answered),
+        "questions": len(answered.answers),
+        "answers_outside_vocabulary": sum(answer not in known for answer in answered.answers),
+        "by_type": vqa.by_type(answered),
+    }
+
+
+def _rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"type": kind, **scores} for kind, scores in result["by_type"].items()]
+
+
+def table(result: dict[str, Any]) -> str:
+    """The scores as aligned text."""
+    columns = ["accuracy", "blind", "shuffled_pictures", "majority"]
+    titles = ["accuracy", "blind", "shuffled", "majority"]
+    lines = [f"{'':<18}{'questions':>10}" + "".join(f"{title:>10}" for title in titles)]
+    for name, scores in [("all", result), *result["by_type"].items()]:
+        cells = [scores.get(column) for column in columns]
+        lines.append(
+            f"{name:<18}{scores['questions']:>10,}" + "".join(f"{100 * c:>9.1f}%" if c is not None else f"{'–':>10}" for c in cells)
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(sys.argv[1:]))

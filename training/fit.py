@@ -1,0 +1,180 @@
+"""`python -m training.fit`: train fusion heads on shards."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from contract.errors import ParamsError, run_command
+from contract.seeds import seed64
+from training import checkpoint, config, device, loop, run
+from training.checkpoint import State
+from training.config import Train
+from training.model import FusionModel
+from training.run import Run, RunConfig
+from training.shards import TRAIN, ShardSet, open_shards
+from training.stream import Stream
+from training.tasks import task
+
+EXAMPLES = """\
+examples:
+  python -m training.fit --shards 'data/gqa-<000..099>.tar'    a range of shards; the quotes are needed (below)
+  python -m training.fit --shards data/gqa-{000..099}.tar      the shell makes a hundred names of it
+  python -m training.fit --shards 'data/gqa-*.tar'             a glob: its training shards
+  python -m training.fit --shards data                         a folder: its training shards
+  python -m training.fit --shards data/gqa-000.tar data/gqa-001.tar
+  python -m training.fit --set optim.epochs=20 fusion.kind=none   other settings, for this run only
+  python -m training.fit --blind                               the model that never looks
+  python -m training.fit --resume runs/20260102-0304-vqa       go on where it was stopped
+  python -m training.fit --init runs/pretrained                start from another run's weights
+
+Unquoted, the shell takes < and > for redirections: it looks for a file named 000..099 and says "No such file
+or directory" before Fuseline is even started. Quote the range, or write it with braces.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.fit",
+        description="Train fusion heads on shards of frozen features.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--shards", nargs="+", default=["data"], metavar="PATTERN", help="default: data")
+    parser.add_argument("--features", type=Path, help="folder of the feature columns (default: beside the shards')")
+    parser.add_argument("--allow-split", action="store_true", help="train on shards that are no training split")
+    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/<time>-<tasks>)")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run, with its own settings")
+    parser.add_argument("--init", type=Path, metavar="RUN", help="start from another run's best weights")
+    parser.add_argument("--blind", action="store_true", help="no picture at all: the question-only baseline")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override `train`")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings (default: params.yaml)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """Open or make the run, open its shards, train."""
+    options = parser().parse_args(arguments)
+    where = device.choose(options.device)
+    current, shards, model = _resume(options) if options.resume else _begin(options)
+    state = _state(current, model, resumed=bool(options.resume))
+    stream, development = _streams(shards, current, state)
+    _announce(current, shards, stream, model, where)
+    state = loop.train(
+        model.to(where), stream, development, current.settings, current.config.seed, current.folder, state, where
+    )
+    print(f"done: {state.step} steps, checkpoints in {current.folder}/checkpoints")
+    print(f"next: python -m training.evaluate --run {current.folder}")
+
+
+def _refuse_beside_resume(options: argparse.Namespace) -> None:
+    defaults = parser().parse_args([])
+    for name in ("shards", "features", "allow_split", "run", "init", "blind", "set"):
+        if getattr(options, name) != getattr(defaults, name):
+            raise ParamsError(
+                f"--{name.replace('_', '-')}", "does not go with --resume: a run goes on with its own settings"
+            )
+
+
+def _resume(options: argparse.Namespace) -> tuple[Run, ShardSet, FusionModel]:
+    """The run as it was, over the shards that it was trained on."""
+    _refuse_beside_resume(options)
+    current = run.open_run(options.resume)
+    stored = current.config
+    shards = _open(stored.shards, current.settings, stored.allow_split, stored.features)
+    run.check_identity(current, shards)
+    return current, shards, _fresh_model(current.settings, stored.seed, shards)
+
+
+def _begin(options: argparse.Namespace) -> tuple[Run, ShardSet, FusionModel]:
+    """A new run. Its folder is made last, when nothing in the settings is left to be refused."""
+    settings, seed = config.load(options.params, [*options.set, *(["inputs={}"] if options.blind else [])])
+    for name in settings.tasks:
+        task(name)
+    features = str(options.features) if options.features else None
+    shards = _open(options.shards, settings, options.allow_split, features)
+    model = _fresh_model(settings, seed, shards)
+    if options.init:
+        loaded, new = checkpoint.init_model(checkpoint.find(options.init, "best"), model)
+        print(f"init     {options.init}: {len(loaded)} parameters loaded, {len(new)} new{': ' if new else ''}{', '.join(new)}")
+    stored = RunConfig(
+        settings=config.to_builtins(settings),
+        seed=seed,
+        shards=options.shards,
+        data=str(shards.folder),
+        features=features,
+        allow_split=options.allow_split,
+        answers=shards.answers,
+        identity=run.identify(shards),
+    )
+    return run.create(options.run or _name(settings), stored, shards), shards, model
+
+
+def _name(settings: Train) -> Path:
+    name = "-".join([*settings.tasks, *(["blind"] if not settings.inputs else [])])
+    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+
+
+def _open(patterns: list[str], settings: Train, allow_split: bool, features: str | None) -> ShardSet:
+    columns = list(settings.inputs.values())
+    return open_shards(patterns, columns, split=TRAIN, allow_split=allow_split, features=features and Path(features))
+
+
+def _fresh_model(settings: Train, seed: int, shards: ShardSet) -> FusionModel:
+    torch.manual_seed(seed64(seed, "init"))
+    return run.build_model(settings, shards.features, shards.tokenizer, len(shards.answers))
+
+
+def _state(current: Run, model: FusionModel, resumed: bool) -> State:
+    if not resumed or not (current.folder / "checkpoints" / "last.json").is_file():
+        return State(step=0, position=0)  # killed before its first checkpoint: start again
+    last = checkpoint.find(current.folder, "last")
+    checkpoint.load_model(last, model)
+    return checkpoint.load_state(last)
+
+
+def _streams(shards: ShardSet, current: Run, state: State) -> tuple[Stream, Stream | None]:
+    settings, seed = current.settings, current.config.seed
+    shared = {"tasks": list(settings.tasks), "max_tokens": settings.model.max_tokens, "threads": settings.threads}
+    take = None if settings.optim.texts_per_image == "all" else settings.optim.texts_per_image
+    stream = Stream(
+        shards,
+        batch=settings.optim.batch // settings.optim.accumulate,
+        texts_per_image=take,
+        mask=settings.masking,
+        position=state.position,
+        ahead=settings.ahead,
+        development=settings.development,
+        seed=seed,
+        **shared,
+    )
+    if not settings.development:
+        return stream, None
+    held = Stream(
+        shards, batch=settings.optim.batch, shuffle="none", development=settings.development, part="development", **shared
+    )
+    held.stop = len(held)
+    return stream, held
+
+
+def _announce(current: Run, shards: ShardSet, stream: Stream, model: FusionModel, where: torch.device) -> None:
+    settings, left_out = current.settings, shards.left_out
+    steps, _ = loop.planned_steps(len(stream), settings)
+    print(f"run      {current.folder}")
+    print(f"shards   {len(shards.shards)} of split train" + (f"; {left_out} of other splits left out" if left_out else ""))
+    for name, known in shards.features.items():
+        origin = "demo weights" if known.weights.demo else known.weights.source
+        print(f"column   {name}: {known.model}, {known.tokens} × {known.width}, {origin}")
+    if not shards.features:
+        print("column   none: this model never looks at a picture")
+    print(f"rows     {len(stream):,} pictures an epoch, {settings.optim.texts_per_image} texts of each")
+    print(f"model    {sum(p.numel() for p in model.parameters()):,} parameters, {settings.fusion.kind} fusion, on {where}")
+    print(f"plan     {steps:,} steps of {settings.optim.batch} pictures, {settings.optim.epochs} epochs", flush=True)
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(sys.argv[1:]))

@@ -1,0 +1,78 @@
+"""What a run tells people: DVCLive's TSV files, and a progress line with the share of time spent waiting."""
+
+import sys
+import time
+from pathlib import Path
+
+from dvclive import Live
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PLAIN_EVERY = 5.0  # seconds between lines where no terminal is attached
+
+
+class Log:
+    """Metrics to `<run>/plots/metrics/**.tsv` and `<run>/metrics.json`; progress to standard error."""
+
+    def __init__(self, run: Path, steps: int, step: int) -> None:
+        _forget_after(run / "plots" / "metrics", step)
+        self.live = Live(str(run), resume=step > 0, save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False)
+        self.steps, self.spoke = steps, time.perf_counter()
+        self.progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self.bar = self.progress.add_task("", total=steps, completed=step, text="")
+
+    def __enter__(self) -> "Log":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+        self.live.end()
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        """One row of every TSV, and the progress line."""
+        self.live.step = step
+        for name, value in values.items():
+            self.live.log_metric(name, value)
+        self.live.make_summary()
+        self._speak(step, describe(values))
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        self.progress.console.print(text, highlight=False, soft_wrap=True)
+
+    def _speak(self, step: int, text: str) -> None:
+        self.progress.update(self.bar, completed=step, text=text)
+        due = step == self.steps or time.perf_counter() - self.spoke > PLAIN_EVERY
+        if self.progress.disable and due:
+            self.say(f"step {step}/{self.steps}  {text}")
+            self.spoke = time.perf_counter()
+
+
+def describe(values: dict[str, float]) -> str:
+    """`loss 1.234  accuracy 0.51  12,345 texts/s  waiting 0.4 %`."""
+    parts = []
+    if "train/loss" in values:
+        parts.append(f"loss {values['train/loss']:.3f}")
+    parts += [f"{name.split('/')[-1]} {value:.3f}" for name, value in values.items() if name.endswith("accuracy")]
+    if "speed/texts_per_second" in values:
+        parts.append(f"{values['speed/texts_per_second']:,.0f} texts/s")
+    if "speed/waiting" in values:
+        parts.append(f"waiting {100 * values['speed/waiting']:.1f} %")
+    return "  ".join(parts)
+
+
+def _forget_after(folder: Path, step: int) -> None:
+    """A run that was killed wrote rows beyond its checkpoint: they will be written again."""
+    for path in folder.rglob("*.tsv"):
+        header, *rows = path.read_text("utf8").splitlines()
+        place = header.split("\t").index("step")
+        kept = [row for row in rows if int(row.split("\t")[place]) <= step]
+        path.write_text("\n".join([header, *kept]) + "\n", "utf8")

@@ -1,0 +1,34 @@
+"""What each task takes from the stream: which texts, and whether regions, targets or negatives."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from contract.errors import unknown_name
+from contract.index import is_cir, is_pair, is_region, is_vqa
+from contract.record import Text
+
+
+class Need(Struct, frozen=True):
+    """counted: the index's count of usable texts (contract.index.COUNTED). usable: the same, of one text."""
+
+    counted: str
+    usable: Callable[[Text], bool]
+    regions: bool = False
+    targets: bool = False
+
+
+NEEDS = {
+    "vqa": Need("vqa", is_vqa),
+    "itc": Need("pairs", is_pair),
+    "itm": Need("pairs", is_pair),
+    "region": Need("region", is_region, regions=True),
+    "cir": Need("cir", is_cir, targets=True),
+}
+
+
+def need(task: str) -> Need:
+    """The row of a task, or the error that lists them."""
+    if task not in NEEDS:
+        raise unknown_name("train.tasks", "task", task, NEEDS)
+    return NEEDS[task]

@@ -1,0 +1,109 @@
+"""`python -m training.predict`: ask a run about a picture file.
+
+The picture is encoded by `python -m data_pipeline encode`, a process of its own: nothing is imported from it.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from contract.errors import FuselineError, ParamsError, run_command
+from contract.record import Text
+from training import collate, device, run
+from training.batch import Batch
+from training.collate import Chosen
+from training.run import Run
+
+EXAMPLES = """\
+examples:
+  python -m training.predict --run runs/demo --image photo.jpg --question "What color is the ball?"
+  python -m training.predict --run runs/demo --image photo.jpg --question "Is there a cube?" --top 3
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.predict",
+        description="Ask a trained run about a picture file.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--image", type=Path, required=True, help="a picture file")
+    parser.add_argument("--question", required=True, help="the question")
+    parser.add_argument("--top", type=int, default=5, help="answers shown (default: 5)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """Encode the picture, answer, print the likeliest answers."""
+    options = parser().parse_args(arguments)
+    if not options.question.strip():
+        raise ParamsError("--question", "is blank")
+    where = device.choose(options.device)
+    current = run.open_run(options.run)
+    features = encode(current, options.image)
+    for share, answer in answers(current, features, options.question, options.top, where):
+        print(f"{100 * share:5.1f} %  {answer}")
+
+
+def encode(current: Run, image: Path) -> dict[str, torch.Tensor]:
+    """The picture's features by the run's encoders: column → [1, N, D]."""
+    if not image.is_file():
+        raise ParamsError(image, "no such picture")
+    names = list(current.settings.inputs.values())
+    if not names:
+        return {}
+    manifests = [str(current.folder / "features" / name / "manifest.json") for name in names]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "data_pipeline", "encode", "--image", str(image), "--out", folder]
+        for path in manifests:
+            command += ["--manifest", path]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise FuselineError(image, f"could not be encoded\n{done.stderr.strip()}")
+        arrays = {name: np.load(Path(folder) / f"{name}.npy", allow_pickle=False) for name in names}
+    return {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
+
+
+@torch.inference_mode()
+def answers(
+    current: Run, features: dict[str, torch.Tensor], question: str, top: int, where: torch.device
+) -> list[tuple[float, str]]:
+    """The `top` likeliest answers with their probabilities."""
+    model = run.trained_model(current, "best")
+    batch = single(current, features, question).to(where)
+    shares = model.to(where).eval().answer_logits(batch).float().softmax(-1)[0]
+    best = shares.topk(min(top, len(shares)))
+    return [(float(p), current.config.answers[i]) for p, i in zip(best.values, best.indices.tolist(), strict=True)]
+
+
+def single(current: Run, features: dict[str, torch.Tensor], question: str) -> Batch:
+    """A batch of one picture and one question."""
+    tokenizer = Tokenizer.from_file(str(current.folder / "tokenizer.json"))
+    tokens = tokenizer.encode(question, add_special_tokens=False).ids
+    chosen = [Chosen(Text(id="question", role="question", text=question, tokens=tokens), 0)]
+    limit = current.settings.model.max_tokens
+    return Batch(
+        position=0,
+        keys=["picture"],
+        groups=["picture"],
+        features=features,
+        visible={name: torch.ones(array.shape[:2], dtype=torch.bool) for name, array in features.items()},
+        **collate.texts(chosen, {}, limit),
+        **collate.regions(chosen, [], False, limit),
+        **collate.targets(chosen, {}),
+        **collate.negatives(chosen, [[]], {}, 0),
+    )
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(sys.argv[1:]))

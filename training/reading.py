@@ -1,0 +1,91 @@
+"""Bytes of members out of tars, each checked against the hash in the index."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from contract import codec, tar
+from contract.errors import ShardError
+from contract.index import Index
+from contract.record import Record
+
+
+class Tars:
+    """File descriptors, opened when first needed and kept. Reads carry their offset, so threads share one."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, int] = {}
+
+    def descriptor(self, path: Path) -> int:
+        """The descriptor of a tar; ShardError if it has vanished."""
+        if path not in self._open:
+            try:
+                self._open[path] = os.open(path, os.O_RDONLY)
+            except FileNotFoundError:
+                raise ShardError(path, "vanished while the run was reading it", fix=f"dvc pull {path}") from None
+        return self._open[path]
+
+    def close(self) -> None:
+        """Close every file."""
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+
+
+def read_member(tars: Tars, path: Path, index: Index, row: int, member: int) -> memoryview:
+    """A member's payload, after its whole extent was checked."""
+    offset, size = int(index.rows["offset"][row, member]), int(index.rows["size"][row, member])
+    extent = bytearray(tar.BLOCK + tar.padded(size))
+    _fill(tars.descriptor(path), [memoryview(extent)], offset, path)
+    if index.hashed and xxhash.xxh3_64_intdigest(extent) != int(index.rows["hash"][row, member]):
+        raise _damaged(path, index, row, member)
+    return memoryview(extent)[tar.BLOCK : tar.BLOCK + size]
+
+
+def read_record(tars: Tars, path: Path, index: Index, row: int) -> Record:
+    """A picture's record, checked and decoded."""
+    where = f"{path}: {index.rows['key'][row].decode()}.json"
+    return codec.decode_record(read_member(tars, path, index, row, index.member("json", path)), where)
+
+
+def read_features(tars: Tars, path: Path, index: Index, row: int, suffix: str, out: NDArray[np.float16]) -> None:
+    """Read one picture's array straight into `out` [N, D] and check header, payload and padding."""
+    member = index.member(suffix, path)
+    offset, size = int(index.rows["offset"][row, member]), int(index.rows["size"][row, member])
+    head = bytearray(tar.BLOCK + size - out.nbytes) if size >= out.nbytes else None
+    where = f"{path}: {index.rows['key'][row].decode()}.{suffix}"
+    if head is None:
+        raise _wrong_shape(where, f"{size} bytes", out)
+    padding = bytearray(tar.padded(size) - size)
+    parts = [memoryview(head), memoryview(out).cast("B"), memoryview(padding)]
+    _fill(tars.descriptor(path), parts, offset, path)
+    digest = xxhash.xxh3_64()
+    for part in parts:
+        digest.update(part)
+    if index.hashed and digest.intdigest() != int(index.rows["hash"][row, member]):
+        raise _damaged(path, index, row, member)
+    dtype, shape = codec.array_header(memoryview(head)[tar.BLOCK :], where)
+    if dtype != out.dtype or shape != out.shape:
+        raise _wrong_shape(where, f"{dtype} {shape}", out)
+
+
+def _fill(descriptor: int, parts: Sequence[memoryview], offset: int, path: Path) -> None:
+    expected = sum(len(part) for part in parts)
+    found = os.preadv(descriptor, [part for part in parts if len(part)], offset)
+    if found != expected:
+        raise ShardError(path, f"is cut at byte {offset + found}", fix=f"dvc pull {path}, or rebuild it")
+
+
+def _damaged(path: Path, index: Index, row: int, member: int) -> ShardError:
+    name = f"{index.rows['key'][row].decode()}.{index.suffixes[member]}"
+    return ShardError(
+        path, f"member {name} is damaged: its bytes do not have the hash in the index", fix="fetch or rebuild the shard"
+    )
+
+
+def _wrong_shape(where: str, found: str, out: NDArray[np.float16]) -> ShardError:
+    return ShardError(where, "is not of the column's shape", found=found, expected=f"{out.dtype} {out.shape}")

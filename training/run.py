@@ -1,0 +1,148 @@
+"""A run's folder: settings, what it was trained on, and all that evaluation and prediction need.
+
+    config.json  tokenizer.json  features/<column>/manifest.json  checkpoints/  metrics.json  plots/
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from tokenizers import Tokenizer
+
+from contract import manifest
+from contract.errors import MismatchError, ParamsError
+from contract.files import sha256_text, write_atomic
+from contract.manifest import FeatureManifest
+from training import checkpoint, config
+from training.config import Train
+from training.model import FusionModel, build
+from training.picture import column
+from training.shards import ShardSet
+
+
+class ColumnIdentity(Struct, forbid_unknown_fields=True):
+    """What makes a feature column that column and no other."""
+
+    weights: str
+    architecture: str
+    model: str
+    transform: str
+    size: int
+    grid: int
+    width: int
+    dtype: str
+    version: int
+
+
+class Identity(Struct, forbid_unknown_fields=True):
+    """What a run's weights mean anything with."""
+
+    schema: str
+    tokenizer: str
+    answers: str
+    columns: dict[str, ColumnIdentity]
+
+
+class RunConfig(Struct, forbid_unknown_fields=True):
+    """config.json. shards: the patterns as given; data: the folder they lie in; features: the columns'
+    folder, if not beside it."""
+
+    settings: dict[str, Any]
+    seed: int
+    shards: list[str]
+    data: str
+    features: str | None
+    allow_split: bool
+    answers: list[str]
+    identity: Identity
+
+
+class Run(Struct):
+    """An opened run."""
+
+    folder: Path
+    config: RunConfig
+    settings: Train
+
+
+def identify(shards: ShardSet) -> Identity:
+    """The identity of opened shards."""
+    columns = {name: _column_identity(known) for name, known in shards.features.items()}
+    answers = sha256_text("\n".join(shards.answers))
+    return Identity(shards.data.schema, shards.data.tokenizer.sha256, answers, columns)
+
+
+def _column_identity(known: FeatureManifest) -> ColumnIdentity:
+    return ColumnIdentity(
+        weights=known.weights.sha256,
+        architecture=known.architecture,
+        model=known.model,
+        transform=known.transform,
+        size=known.size,
+        grid=known.grid,
+        width=known.width,
+        dtype=known.dtype,
+        version=known.version,
+    )
+
+
+def create(folder: Path, run_config: RunConfig, shards: ShardSet) -> Run:
+    """Make a new run's folder. ParamsError if it is already a run."""
+    if (folder / "config.json").exists():
+        raise ParamsError(folder, "is a run already", fix=f"--resume {folder}, or another --run")
+    write_atomic(folder / "tokenizer.json", shards.tokenizer.read_bytes())
+    for name, known in shards.features.items():
+        manifest.save(folder / "features" / name, known)
+    write_atomic(folder / "config.json", msgspec.json.format(msgspec.json.encode(run_config), indent=1))
+    return open_run(folder)
+
+
+def open_run(folder: Path) -> Run:
+    """Read a run's folder."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ParamsError(folder, "is not a run: it holds no config.json", fix="name a folder such as runs/demo")
+    try:
+        stored = msgspec.json.decode(path.read_bytes(), type=RunConfig)
+    except msgspec.DecodeError as error:
+        raise MismatchError(path, f"is not a run of this version: {error}") from None
+    return Run(folder, stored, config.from_builtins(stored.settings, f"{path}: settings"))
+
+
+def check_identity(run: Run, shards: ShardSet) -> None:
+    """The shards must be those that the run's weights mean something with. MismatchError lists what differs."""
+    here, stored = _flat(identify(shards)), _flat(run.config.identity)
+    differing = [name for name in sorted(here | stored) if here.get(name) != stored.get(name)]
+    if differing:
+        raise MismatchError(
+            shards.folder,
+            f"does not belong to {run.folder}: {', '.join(differing)}",
+            found="; ".join(f"{name} {here.get(name)}" for name in differing),
+            expected="; ".join(f"{name} {stored.get(name)}" for name in differing),
+            fix="use the shards and features of that run (dvc checkout), or train a new one",
+        )
+
+
+def _flat(identity: Identity) -> dict[str, str]:
+    fields = {"schema": identity.schema, "tokenizer": identity.tokenizer, "answers": identity.answers}
+    for name, known in identity.columns.items():
+        fields |= {f"features/{name}.{key}": str(value) for key, value in msgspec.to_builtins(known).items()}
+    return fields
+
+
+def build_model(settings: Train, shapes: dict[str, FeatureManifest], tokenizer: Path, answers: int) -> FusionModel:
+    """A model with fresh weights. shapes: manifests of the columns; answers: size of the vocabulary."""
+    columns = [column(name, shapes[name]) for name in settings.inputs.values()]
+    vocabulary = Tokenizer.from_file(str(tokenizer)).get_vocab_size()
+    return build(settings, columns, vocabulary, answers)
+
+
+def trained_model(run: Run, which: checkpoint.Which) -> FusionModel:
+    """The run's model with the weights of its last or best checkpoint, from the run's folder alone."""
+    shapes = {
+        name: manifest.load(run.folder / "features" / name, FeatureManifest) for name in run.settings.inputs.values()
+    }
+    model = build_model(run.settings, shapes, run.folder / "tokenizer.json", len(run.config.answers))
+    checkpoint.load_model(checkpoint.find(run.folder, which), model)
+    return model
