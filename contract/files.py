@@ -1,7 +1,6 @@
 """Files that are there whole or not at all, and the hashes that identify them."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +13,11 @@ BLOCK = 1 << 20
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; rename it onto `path` when the block succeeds.
 
-    Works for a file and for a folder. A folder replaces an earlier one of that name.
+    Works for a file and for a folder; a folder replaces an earlier one of that name. What a killed run left
+    beside is removed by the next: so two processes must not write one path at the same time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.part")
     remove(beside)
     try:
         yield beside
