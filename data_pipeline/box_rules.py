@@ -1,0 +1,56 @@
+"""What makes a box unusable, and what is mended: a table of (reason, predicate).
+
+Columns: x, y, w, h (pixels, top-left), W, H (the picture file's size; null if the picture was rejected),
+size_differs (the declared size is not the file's, so its boxes mean other pixels).
+"""
+
+import polars as pl
+
+from contract import boxes
+from contract.params import BoxRules
+from data_pipeline.rules import Rule, again
+
+NOTHING = 1e-9  # of the picture's side: no width at all, but for rounding
+SIZES = (0.0001, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05)  # shares of the picture
+
+X, Y, W, H = pl.col("x"), pl.col("y"), pl.col("W"), pl.col("H")
+RIGHT, BOTTOM = X + pl.col("w"), Y + pl.col("h")
+OVERHANG = pl.max_horizontal(-X, -Y, RIGHT - W, BOTTOM - H)  # pixels beyond the worst side; <= 0 is none
+SHOWN_W = pl.min_horizontal(RIGHT, W) - pl.max_horizontal(X, pl.lit(0.0))
+SHOWN_H = pl.min_horizontal(BOTTOM, H) - pl.max_horizontal(Y, pl.lit(0.0))
+AREA = (SHOWN_W / W) * (SHOWN_H / H)
+
+
+def rules(settings: BoxRules) -> list[Rule]:
+    """In the order in which they are asked."""
+    finite = pl.all_horizontal(pl.col("x", "y", "w", "h").is_finite())
+    smallest_side = pl.min_horizontal(pl.col("w") / W, pl.col("h") / H)
+    smallest_shown = pl.min_horizontal(SHOWN_W / W, SHOWN_H / H)
+    outside = (settings.max_overhang < OVERHANG) | (smallest_shown < NOTHING)
+    return [
+        Rule("picture_rejected", "reject", W.is_null()),
+        Rule("duplicate_region", "reject", again("picture", "region")),
+        Rule("size_differs", "reject", pl.col("size_differs")),
+        Rule("box_not_finite", "reject", ~finite),
+        Rule("box_inverted", "reject", pl.min_horizontal("w", "h") < 0),
+        Rule("box_zero_area", "reject", smallest_side < NOTHING),
+        Rule("box_outside", "reject", outside, pl.format("{} px beyond", OVERHANG)),
+        Rule("box_too_small", "reject", settings.min_area > AREA, pl.format("{} of the picture", AREA)),
+        Rule("box_overhang", "repair", OVERHANG > 0, pl.format("{} px clipped", OVERHANG)),
+    ]
+
+
+def normalise(kept: pl.DataFrame) -> pl.DataFrame:
+    """x, y, w, h → x0, y0, x1, y1 in [0, 1], clipped to the picture; W, H and size_differs go."""
+    xywh = kept.select("x", "y", "w", "h").to_numpy()
+    xyxy = boxes.from_xywh(xywh, kept["W"].to_numpy(), kept["H"].to_numpy()).clip(0, 1)
+    assert boxes.is_valid(xyxy).all(), "a box that breaks the contract passed the rules"
+    edges = pl.DataFrame(xyxy, schema=["x0", "y0", "x1", "y1"])
+    ids, rest = ["picture", "region"], ["name", "attributes", "crowd", "source_file", "position"]
+    return pl.concat([kept.select(ids), edges, kept.select(rest)], how="horizontal")
+
+
+def size_table(kept: pl.DataFrame) -> dict[str, int]:
+    """Share of the picture → boxes below it: what each `boxes.min_area` would drop."""
+    area = kept.select(area=AREA)["area"]
+    return {f"{size:g}": int((area < size).sum()) for size in SIZES}

@@ -1,0 +1,99 @@
+"""Map independent tasks over processes: results in the order of the tasks, whatever the number of workers.
+
+Tasks must be pure and idempotent. Workers are forked from a server that has imported the function's module
+and nothing has run in yet: as safe as a spawned process, and a heavy import (torch) is paid for once.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from threading import Thread
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+from contract.errors import FuselineError
+
+T = TypeVar("T")
+R = TypeVar("R")
+AHEAD = 3  # tasks per worker that wait in its queue: bounds what unread results hold in memory
+QUIET = 10.0  # seconds between two plain lines of progress
+
+
+def run_tasks(
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    workers: int,
+    *,
+    label: str,
+    preload: Sequence[str] = (),
+) -> Iterator[R]:
+    """Yield function(task) of every task, in order. One worker means this process.
+
+    function: at the top level of a module; tasks and results cross processes by pickle.
+    preload: slow modules that the function will import, paid for once (heeded by a process's first call).
+    A FuselineError arrives as it was raised; any other exception carries the worker's traceback.
+    """
+    results = (
+        map(function, tasks) if workers == 1 else _in_processes(function, tasks, workers, label, preload)
+    )
+    return _shown(results, len(tasks), label)
+
+
+def _in_processes(
+    function: Callable[[T], R], tasks: Sequence[T], workers: int, label: str, preload: Sequence[str]
+) -> Iterator[R]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([function.__module__, *preload])
+    size = min(workers, max(len(tasks), 1))
+    pool = ProcessPoolExecutor(size, context, initializer=_join_parent, initargs=[Path.cwd()])
+    waiting: deque[Future[R]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(function, task))
+            if len(waiting) > AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        fix = "give it more memory, or lower `workers` in params.yaml; finished tasks are kept"
+        raise FuselineError(label, "a worker process was killed", fix=fix) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _join_parent(folder: Path) -> None:
+    """A worker works in its parent's folder, leaves Ctrl-C to it, and does not outlive it."""
+    os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    Thread(target=_leave_after, args=[parent], daemon=True).start()
+
+
+def _leave_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _shown(results: Iterable[R], total: int, label: str) -> Iterator[R]:
+    """A progress bar on a terminal, a plain line now and then elsewhere; both on standard error."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        yield from track(results, label, total, console=console, transient=True)
+        return
+    said = time.monotonic()
+    for done, result in enumerate(results, 1):
+        if time.monotonic() - said > QUIET:
+            said = time.monotonic()
+            print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
+        yield result

@@ -1,0 +1,128 @@
+"""CIRR: "this picture, but …" → that picture. github.com/Cuberick-Orion/CIRR, branch cirr_dataset
+
+A text hangs on its reference picture and names targets and the other members of its image set. Every
+picture of the split file is declared, with or without a text: the split is the gallery. The targets of
+test1 are hidden.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Raw, Struct
+
+from contract.params import Strict, convert
+from data_pipeline.json_stream import DECODE_ERRORS, id_of, members_of_array, members_of_object, problem
+from data_pipeline.sources import At, Source, flag, reject
+from data_pipeline.tables import Finding, Image, Row, Text
+
+SET_SIZE = 6
+OFFICIAL = "the branch cirr_dataset of github.com/Cuberick-Orion/CIRR"
+
+
+class Options(Strict, frozen=True):
+    """CIRR takes no options."""
+
+
+class ImageSet(Struct):
+    members: list[str]
+
+
+class Pair(Struct):
+    pairid: int | str
+    reference: str
+    caption: str
+    img_set: ImageSet
+    target_hard: str | None = None
+    target_soft: dict[str, float] = {}
+
+
+_pair = msgspec.json.Decoder(Pair)
+_file = msgspec.json.Decoder(str)
+
+
+def read(source: Source) -> Iterator[Row]:
+    """The gallery, then the captions, of each split that the drop's `shards` names."""
+    convert(dict(source.options), Options, f"{source.where}.options")
+    _note_other_splits(source)
+    for split in source.splits:
+        gallery = source.find(f"image_splits/split.rc2.{split}.json", official=OFFICIAL)
+        captions = source.find(f"captions/cap.rc2.{split}.json", official=OFFICIAL)
+        pictures: set[str] = set()
+        yield from _gallery(source, split, gallery, pictures)
+        yield from _captions(captions, pictures)
+
+
+def _note_other_splits(source: Source) -> None:
+    there = sorted(path.name.split(".")[2] for path in source.root.glob("captions/cap.rc2.*.json"))
+    if others := [split for split in there if split not in source.splits]:
+        source.note(f"not read, as no drop's shards names it: {', '.join(others)}")
+
+
+def _gallery(source: Source, split: str, path: Path, pictures: set[str]) -> Iterator[Row]:
+    for picture, raw in members_of_object(path):
+        at = At(path.name, f"/{picture}")
+        try:
+            file = source.file(f"img_raw/{_file.decode(raw)}")
+        except DECODE_ERRORS as error:
+            yield reject("images", picture, "malformed", at, raw, problem(error))
+            continue
+        pictures.add(picture)
+        yield Image(picture, file, source.drop, split, None, None, [f"cirr:{picture}"], *at)
+
+
+def _captions(path: Path, pictures: set[str]) -> Iterator[Row]:
+    for number, raw in members_of_array(path):
+        at = At(path.name, f"/{number}")
+        try:
+            pair = _pair.decode(raw)
+        except DECODE_ERRORS as error:
+            name = id_of(raw, "pairid") or f"{path.name}/{number}"
+            yield reject("texts", name, "malformed", at, raw, problem(error))
+            continue
+        yield from _text(pair, raw, at, pictures)
+
+
+def _text(pair: Pair, raw: Raw, at: At, pictures: set[str]) -> Iterator[Text | Finding]:
+    name = str(pair.pairid)
+    if wrong := _wrong(pair, pictures):
+        yield reject("texts", name, wrong[0], at, raw, wrong[1])
+        return
+    for reason, detail in _doubts(pair):
+        yield flag("texts", name, reason, at, raw, detail)
+    members = [member for member in pair.img_set.members if member != pair.reference]
+    yield Text(name, pair.reference, "edit", pair.caption, None, "", targets(pair), members, [], [], *at)
+
+
+def _wrong(pair: Pair, pictures: set[str]) -> tuple[str, str] | None:
+    """(reason, detail) of a record that cannot be used."""
+    members = pair.img_set.members
+    named = [pair.reference, *members, *([pair.target_hard] if pair.target_hard else [])]
+    unknown = sorted({picture for picture in named if picture not in pictures})
+    if unknown:
+        return "unknown_picture", ", ".join(unknown)
+    if len(set(members)) != SET_SIZE or len(members) != SET_SIZE:
+        return "wrong_members", f"{len(set(members))} distinct of {len(members)}, not {SET_SIZE}"
+    missing = [picture for picture in named if picture not in members]
+    return ("wrong_members", f"the set lacks {', '.join(missing)}") if missing else None
+
+
+def _doubts(pair: Pair) -> Iterator[tuple[str, str]]:
+    """(reason, detail) of what is odd about the label; target_hard stays the label."""
+    if pair.target_hard is None or not pair.target_soft:
+        return
+    if pair.target_hard not in pair.target_soft:
+        yield "target_not_in_soft", f"target_soft holds {', '.join(sorted(pair.target_soft))}"
+    elif pair.target_soft[pair.target_hard] != 1.0:
+        yield "target_soft_score", f"{pair.target_soft[pair.target_hard]}"
+
+
+def targets(pair: Pair) -> list[str]:
+    """The hard target, then the other pictures with a positive soft score, best first, then by id.
+
+    The reference itself stands in 37 of the real soft lists: it is no target.
+    """
+    if pair.target_hard is None:
+        return []
+    soft = sorted((-score, picture) for picture, score in pair.target_soft.items() if score > 0)
+    return [pair.target_hard, *(p for _, p in soft if p not in (pair.target_hard, pair.reference))]

@@ -1,0 +1,71 @@
+"""Encode one picture as the pictures of feature columns were encoded: OUT/<encoder>.npy, float16 [N,D].
+
+python -m data_pipeline encode --image dog.jpg --manifest features/vit/manifest.json \\
+    --manifest features/esam/manifest.json --out /tmp/dog
+
+Each manifest says how to build its encoder; its weights must still be those that made the column. The
+values agree with the column's within rounding: a column is encoded in larger batches.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from contract import codec, manifest
+from contract.errors import MismatchError, ShardError
+from contract.files import write_atomic
+from contract.manifest import FeatureManifest
+from data_pipeline import encode
+from data_pipeline.feature_shard import Absent, to_float16
+from data_pipeline.picture_files import Pixels, decode_rgb
+
+HELP = "encode one picture with the encoders of feature columns"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The picture, the columns, where to write."""
+    parser.add_argument(
+        "--image", type=Path, required=True, metavar="FILE", help="a picture of any common format"
+    )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="FILE",
+        help="manifest.json of a feature column, or its folder; again for each encoder",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for <encoder>.npy")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write one file per manifest."""
+    pixels = decode_rgb(args.image)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for path in args.manifest:
+        column = manifest.load(path.parent if path.name == manifest.NAME else path, FeatureManifest)
+        features = encode_picture(column, pixels)
+        write_atomic(args.out / f"{column.encoder}.npy", codec.encode_array(features))
+        print(f"{args.out / column.encoder}.npy: {features.shape[0]} tokens of {features.shape[1]}")
+
+
+def encode_picture(column: FeatureManifest, pixels: Pixels) -> np.ndarray:
+    """float16 [N,D] of one picture, as the column would hold it."""
+    torch.set_num_threads(column.threads)
+    frozen = encode.load_as(column)
+    if frozen.version != column.version:
+        fix = "encode all pictures anew (dvc repro)"
+        raise MismatchError(
+            f"encoder {column.encoder}",
+            "its code has changed since",
+            found=frozen.version,
+            expected=column.version,
+            fix=fix,
+        )
+    tokens = encode.encode(frozen, encode.transform(pixels, frozen.settings)[None])[0]
+    stored = to_float16(column.encoder, tokens)
+    if isinstance(stored, Absent):
+        raise ShardError(f"encoder {column.encoder}", "features cannot be stored", found=stored.detail)
+    return stored

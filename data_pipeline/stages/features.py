@@ -1,0 +1,191 @@
+"""Pictures of all datasets → features/<encoder>/: a tar of frozen features per shard.
+
+One task per shard, known by the hash of all that shapes it. Finished tars stay in .work/ and are linked from
+there: a killed run goes on where it was, and a changed picture encodes one shard.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from contract import manifest, params, record
+from contract.errors import MismatchError
+from contract.files import atomic_path, remove
+from contract.index import index_path
+from contract.manifest import FeatureManifest, ShardFacts
+from data_pipeline import placement
+from data_pipeline.engine import run_tasks
+from data_pipeline.feature_shard import Done, Facts, Picture, Task, describe, encode_shard, finished
+from data_pipeline.frames import findings_frame, reasons, rejected, write_findings
+from data_pipeline.tables import Account
+
+HELP = "pictures → frozen features of one encoder"
+CATALOGUE = Path("images/catalogue.parquet")
+WORK = Path(".work/features")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Which encoder."""
+    parser.add_argument("encoder", help="a name under encoders: in params.yaml")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write features/<encoder>/ whole."""
+    settings, name = params.load(args.params), args.encoder
+    encoder = params.encoder(settings, name)
+    catalogue = pl.read_parquet(CATALOGUE)
+    preload = [f"data_pipeline.encoders.{encoder.architecture}"]
+    (facts,) = run_tasks(describe, [encoder], settings.workers, label=f"features {name}", preload=preload)
+    check_weights(name, encoder, facts, catalogue)
+    work = WORK / name
+    work.mkdir(parents=True, exist_ok=True)
+    tasks = shard_tasks(settings, name, facts, catalogue, work)
+    done = encode_missing(list(tasks.values()), settings.workers, label=f"features {name}")
+    publish(Path("features", name), tasks, done, catalogue)
+    prune(work, set(done))
+
+
+def check_weights(name: str, encoder: params.Encoder, facts: Facts, catalogue: pl.DataFrame) -> None:
+    """Say what the weights are worth; refuse the demo's for other pictures (MismatchError)."""
+    if facts.weights.source == "random":
+        print(f"features {name}: RANDOM weights; the features carry little of the pictures", file=sys.stderr)
+    if not facts.weights.demo:
+        return
+    print(f"features {name}: weights of the demo, made from generated pictures", file=sys.stderr)
+    strangers = catalogue.filter(~pl.col("generated"))
+    if len(strangers) and not encoder.allow_demo_weights:
+        raise MismatchError(
+            f"encoders.{name}.weights: {facts.weights.source}",
+            "were made for the demo's generated pictures and know nothing else",
+            found=f"{len(strangers):,} other pictures, such as {strangers['path'][0]}",
+            fix="name real weights (`pretrained` or a file), or set `allow_demo_weights: true`",
+        )
+
+
+def shard_tasks(
+    settings: params.Params, name: str, facts: Facts, catalogue: pl.DataFrame, work: Path
+) -> dict[tuple[str, str, str], Task]:
+    """(dataset, split, shard) → its task, for every declared shard, those without pictures too."""
+    columns = ["shard", "key", "path", "sha256"]
+    rows = catalogue.sort("key").select(columns).iter_rows()
+    pictures: dict[str, list[Picture]] = {}
+    for shard, *picture in rows:
+        pictures.setdefault(shard, []).append(Picture(*picture))
+    encoder = params.encoder(settings, name)
+    return {
+        (dataset, split, shard): Task(name, encoder, facts, pictures.get(shard, []), str(work))
+        for dataset, split, shard in declared_shards(settings.datasets)
+    }
+
+
+def declared_shards(datasets: Mapping[str, params.Dataset]) -> Iterable[tuple[str, str, str]]:
+    """(dataset, split, name) of every shard that params.yaml opens."""
+    for dataset, entry in datasets.items():
+        for (_, split), (first, count) in placement.shard_ranges(entry.raw).items():
+            for number in range(first, first + count):
+                yield dataset, split, placement.shard_name(dataset, split, number)
+
+
+def encode_missing(tasks: list[Task], workers: int, *, label: str) -> dict[str, Done]:
+    """Task key → result; only what the work folder lacks is encoded."""
+    wanted = {task.key: task for task in tasks}
+    found = {key: finished(task) for key, task in wanted.items()}
+    done = {key: result for key, result in found.items() if result}
+    missing = [task for key, task in wanted.items() if key not in done]
+    results = run_tasks(encode_shard, missing, workers, label=label)
+    done |= {task.key: result for task, result in zip(missing, results, strict=True)}
+    print(f"{label}: {len(missing)} shards encoded, {len(wanted) - len(missing)} kept from earlier")
+    return done
+
+
+def publish(
+    out: Path, tasks: Mapping[tuple[str, str, str], Task], done: Mapping[str, Done], catalogue: pl.DataFrame
+) -> None:
+    """Link the tars into the column's folder, with manifest, findings and counts beside them."""
+    shards = {}
+    with atomic_path(out) as folder:
+        folder.mkdir()
+        for (dataset, split, shard), task in tasks.items():
+            link_shard(task.tar, folder / f"{shard}.tar")
+            written = done[task.key].written
+            shards[shard] = ShardFacts(
+                dataset, split, written.samples, written.bytes, written.sha256, task=task.key
+            )
+        if tasks:
+            manifest.save(folder, describe_column(next(iter(tasks.values())), shards))
+        findings = findings_of(tasks, done, catalogue)
+        write_findings(folder, findings)
+        account = Account()
+        account.add("images", len(catalogue), len(catalogue) - rejected(findings), rejected(findings))
+        account.write(folder)
+    print(f"{out}: {account.summary()} in {len(shards)} shards {reasons(findings)}")
+
+
+def link_shard(source: Path, target: Path) -> None:
+    """One file on disk under two names: DVC then links its cache to the same."""
+    os.link(source, target)
+    os.link(index_path(source), index_path(target))
+
+
+def describe_column(task: Task, shards: dict[str, ShardFacts]) -> FeatureManifest:
+    """What a reader of the column must know."""
+    settings, facts = task.settings, task.facts
+    return FeatureManifest(
+        format=record.FORMAT_VERSION,
+        encoder=task.column,
+        architecture=settings.architecture,
+        model=settings.model,
+        weights=facts.weights,
+        transform=settings.transform,
+        size=settings.size,
+        grid=settings.grid,
+        cls=facts.cls,
+        width=facts.width,
+        dtype=settings.dtype,
+        batch=settings.batch,
+        threads=settings.threads,
+        version=facts.version,
+        settings=msgspec.to_builtins(settings),
+        shards=dict(sorted(shards.items())),
+    )
+
+
+def findings_of(
+    tasks: Mapping[tuple[str, str, str], Task], done: Mapping[str, Done], catalogue: pl.DataFrame
+) -> pl.DataFrame:
+    """A reject per picture without features, with its row of the catalogue."""
+    absent = [
+        (shard, picture.key, picture.reason, picture.detail)
+        for (_, _, shard), task in tasks.items()
+        for picture in done[task.key].absent
+    ]
+    schema = dict.fromkeys(["shard", "key", "reason", "detail"], pl.String)
+    found = pl.DataFrame(absent, schema=schema, orient="row").join(catalogue, on=["shard", "key"])
+    return findings_frame(
+        [
+            found.select(
+                table=pl.lit("images"),
+                id="picture",
+                outcome=pl.lit("reject"),
+                reason="reason",
+                detail="detail",
+                record=pl.struct(
+                    "dataset", "picture", "path", "sha256", "width", "height"
+                ).struct.json_encode(),
+                file="path",
+                position=pl.lit(""),
+            )
+        ]
+    )
+
+
+def prune(work: Path, keys: set[str]) -> None:
+    """Keep this run's tars only."""
+    for path in work.iterdir():
+        if path.name.split(".")[0] not in keys:
+            remove(path)

@@ -1,0 +1,192 @@
+"""Tables + catalogue → validate/<dataset>/{images,texts,regions,entities,findings}.parquet
+
+Rows that break no rule are kept; boxes become normalised xyxy. A rejected row takes others with it: a
+picture its texts and boxes, a text its spans; a rejected box only drops the links to it.
+box_sizes.json says how many boxes each `boxes.min_area` would drop.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from contract import params
+from contract.files import atomic_path
+from data_pipeline import box_rules, tables, text_rules
+from data_pipeline.frames import findings_frame, read_table, reasons, rejected, write_findings, write_table
+from data_pipeline.rules import Rule, Table, apply
+from data_pipeline.tables import Account
+
+HELP = "tables → kept rows, repairs, flags and rejects of one dataset"
+_IMAGES = Table("images", pl.col("picture"), ["picture", "file", "drop", "split", "width", "height"])
+_TEXTS = Table("texts", pl.col("text"), list(tables.Text._fields[:9]))
+_REGIONS = Table("regions", pl.format("{}/{}", "picture", "region"), list(tables.Region._fields[:7]))
+_ENTITIES = Table("entities", pl.format("{}/{}", "text", "span"), list(tables.Entity._fields[:7]))
+
+
+class Raw(NamedTuple):
+    """What stage read gave. unusable: "<table>" and "<id>" of records that it could not use."""
+
+    images: pl.DataFrame
+    texts: pl.DataFrame
+    regions: pl.DataFrame
+    entities: pl.DataFrame
+    unusable: pl.DataFrame
+
+
+class Judged(NamedTuple):
+    """The kept rows of one table, and what was found in it."""
+
+    kept: pl.DataFrame
+    findings: pl.DataFrame
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", help="a name under datasets: in params.yaml")
+
+
+def run(args: argparse.Namespace) -> None:
+    settings = params.load(args.params)
+    params.dataset(settings, args.dataset)
+    raw = load(Path("read", args.dataset))
+    catalogue = pl.read_parquet("images/catalogue.parquet").filter(dataset=args.dataset)
+    judged, sizes = validate(raw, catalogue, settings.boxes)
+    account = Account()
+    with atomic_path(Path("validate", args.dataset)) as folder:
+        folder.mkdir()
+        for table, (kept, findings) in judged.items():
+            account.add(table, len(getattr(raw, table)), len(kept), rejected(findings))
+            write_table(folder / f"{table}.parquet", kept)
+        findings = findings_frame(found for _, found in judged.values())
+        write_findings(folder, findings)
+        account.write(folder)
+        (folder / "box_sizes.json").write_text(json.dumps(sizes, indent=1) + "\n")
+    print(f"validate {args.dataset}: {account.summary()}\nvalidate {args.dataset}: {reasons(findings)}")
+
+
+def load(folder: Path) -> Raw:
+    """The tables of read/<dataset>."""
+    unusable = read_table(folder, "findings").filter(outcome="reject").select("table", "id")
+    return Raw(**{table: read_table(folder, table) for table in tables.TABLES}, unusable=unusable)
+
+
+def validate(
+    raw: Raw, catalogue: pl.DataFrame, boxes: params.BoxRules
+) -> tuple[dict[str, Judged], dict[str, int]]:
+    """(judged tables in the order of tables.TABLES, box sizes). catalogue: this dataset's part."""
+    images = judge_images(raw.images, catalogue)
+    regions = judge_regions(raw.regions, raw.images, catalogue, boxes)
+    sizes = box_rules.size_table(regions.kept)
+    boxed = box_rules.normalise(regions.kept)
+    texts = judge_texts(raw.texts, raw.images, catalogue, boxed)
+    entities = judge_entities(raw, texts.kept, boxed)
+    judged = {
+        "images": images,
+        "texts": texts,
+        "regions": Judged(boxed, regions.findings),
+        "entities": entities,
+    }
+    return judged, sizes
+
+
+def judge_images(images: pl.DataFrame, catalogue: pl.DataFrame) -> Judged:
+    """Pictures of the catalogue are kept; a declared size that is not the file's is flagged."""
+    joined = _with_file_size(images, catalogue)
+    same_split = (pl.col("split") == "") | (pl.col("split") == pl.col("catalogue_split"))
+    rules = [
+        Rule("picture_rejected", "reject", pl.col("W").is_null() | ~same_split),
+        Rule("picture_rejected", "reject", pl.int_range(pl.len()).over("picture", "drop", "split") > 0),
+        Rule("size_differs", "flag", _size_differs(), pl.format("file {} × {}", "W", "H")),
+    ]
+    kept, findings = apply(joined, _IMAGES, rules)
+    return Judged(kept.select(images.columns), findings)
+
+
+def judge_regions(
+    regions: pl.DataFrame, images: pl.DataFrame, catalogue: pl.DataFrame, settings: params.BoxRules
+) -> Judged:
+    """Boxes in pixels against the rules; the kept ones still carry x, y, w, h, W and H."""
+    declared = _with_file_size(images, catalogue).filter(pl.col("W").is_not_null())
+    sizes = declared.select("picture", "W", "H", size_differs=_size_differs()).unique("picture", keep="first")
+    joined = regions.join(sizes, on="picture", how="left", maintain_order="left")
+    return Judged(*apply(joined, _REGIONS, box_rules.rules(settings)))
+
+
+def _with_file_size(images: pl.DataFrame, catalogue: pl.DataFrame) -> pl.DataFrame:
+    """Declared pictures with the size W × H of the file that the catalogue holds of them."""
+    files = catalogue.select("picture", "drop", W="width", H="height", catalogue_split="split")
+    return images.join(files, on=["picture", "drop"], how="left", maintain_order="left")
+
+
+def _size_differs() -> pl.Expr:
+    return ((pl.col("width") != pl.col("W")) | (pl.col("height") != pl.col("H"))).fill_null(False)
+
+
+def judge_texts(
+    texts: pl.DataFrame, images: pl.DataFrame, catalogue: pl.DataFrame, boxes: pl.DataFrame
+) -> Judged:
+    """Texts against their picture, the pictures and boxes they name, and each other."""
+    joined = texts.join(catalogue.select("picture", "split"), on="picture", how="left", maintain_order="left")
+    pictures = catalogue["picture"].implode()
+    about = keep_links(joined, "about", boxes.select("picture", "region"))
+    marked = joined.with_columns(
+        declared=pl.col("picture").is_in(images["picture"].implode()),
+        target_lost=~pl.col("target").list.first().is_in(pictures),
+        about_lost=(pl.col("about").list.len() > 0) & (about.list.len() == 0),
+        about=about,
+    )
+    sound, own = apply(marked, _TEXTS, text_rules.OWN)
+    unique, among = apply(sound, _TEXTS, text_rules.AMONG_OTHERS)
+    kept, members = _drop_lost_pictures(unique, catalogue.select("picture"))
+    return Judged(kept.select(texts.columns), pl.concat([own, among, members]))
+
+
+def _drop_lost_pictures(texts: pl.DataFrame, pictures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rejected pictures leave the lists of soft targets and members; the text stays, flagged."""
+    kept = texts.with_columns(keep_links(texts, name, pictures) for name in ("target", "members"))
+    lost = [kept[name].list.len() < texts[name].list.len() for name in ("target", "members")]
+    rule = Rule("member_rejected", "flag", pl.col("lost"))
+    _, findings = apply(texts.with_columns(lost=lost[0] | lost[1]), _TEXTS, [rule])
+    return kept, findings
+
+
+def judge_entities(raw: Raw, texts: pl.DataFrame, boxes: pl.DataFrame) -> Judged:
+    """Spans against their text; links to boxes that are gone are dropped, the span stays."""
+    contents = texts.select("text", "picture", "content")
+    joined = raw.entities.join(contents, on="text", how="left", maintain_order="left")
+    rejected = raw.unusable.filter(table="texts")["id"]
+    linked = joined.with_columns(
+        declared_text=pl.col("text").is_in(pl.concat([raw.texts["text"], rejected]).implode()),
+        region_missing=_names_missing_region(joined, raw),
+        regions=keep_links(joined, "regions", boxes.select("picture", "region")),
+    )
+    kept, findings = apply(linked, _ENTITIES, text_rules.ENTITY)
+    return Judged(kept.select(raw.entities.columns), findings)
+
+
+def _names_missing_region(entities: pl.DataFrame, raw: Raw) -> pl.Series:
+    """Whether a span names a box that its picture, which has boxes, never declared."""
+    rejected = raw.unusable.filter(table="regions")["id"]
+    declared = pl.concat([raw.regions.select(id=_REGIONS.id)["id"], rejected])
+    named = entities.with_row_index("row").select("row", "picture", "regions").explode("regions").drop_nulls()
+    missing = named.filter(
+        pl.col("picture").is_in(raw.regions["picture"].unique().implode()),
+        ~pl.format("{}/{}", "picture", "regions").is_in(declared.implode()),
+    )
+    return entities.with_row_index("row").select(pl.col("row").is_in(missing["row"].implode()))["row"]
+
+
+def keep_links(rows: pl.DataFrame, column: str, allowed: pl.DataFrame) -> pl.Series:
+    """The lists in `column` without what `allowed` does not hold, order kept.
+
+    The last column of `allowed` is what the lists name; the others are columns of `rows`.
+    """
+    *own, name = allowed.columns
+    numbered = rows.select(pl.int_range(pl.len()).alias("row"), *own, pl.col(column).alias(name))
+    long = numbered.explode(name).with_row_index("place")
+    there = long.join(allowed.unique(), on=[*own, name], how="semi").sort("place")
+    lists = there.group_by("row", maintain_order=True).agg(pl.col(name).alias(column))
+    every = numbered.select("row").join(lists, on="row", how="left", maintain_order="left")
+    return every[column].fill_null([])

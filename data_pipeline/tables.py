@@ -1,0 +1,126 @@
+"""Tables between stages: what a row of each is, and how many rows came and went.
+
+Nothing leaves a table without a finding: rows read = rows kept + rows rejected, asserted when a stage ends.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+Outcome = Literal["reject", "repair", "flag"]
+TABLES = ("images", "texts", "regions", "entities")
+# A row lost because of another row. The report counts these apart from what is wrong by itself.
+CASCADES = ("picture_rejected", "text_rejected", "region_rejected", "target_rejected", "member_rejected")
+
+
+class Image(NamedTuple):
+    """A picture that a dataset declares."""
+
+    picture: str
+    file: str  # relative to the dataset's folder
+    drop: int
+    split: str  # "" where the dataset has no official splits
+    width: int | None  # as declared, pixels
+    height: int | None
+    source_ids: list[str]  # "vg:2375429", "coco:285": the same id is the same photograph
+    source_file: str
+    position: str  # JSON pointer into source_file
+
+
+class NegativeText(NamedTuple):
+    """A text that the dataset says is false of the picture."""
+
+    text: str
+    kind: str
+
+
+class Text(NamedTuple):
+    """A text that hangs on a picture."""
+
+    text: str  # its id, unique in the dataset
+    picture: str
+    role: str  # contract.record.Role
+    content: str  # as the source has it: nothing stripped
+    answer: str | None
+    type: str  # "query/attr", "" if none
+    target: list[str]  # pictures: the hard target, then soft ones
+    members: list[str]  # pictures of the image set, without the reference
+    about: list[str]  # regions that the whole text describes
+    negatives: list[NegativeText]
+    source_file: str
+    position: str
+
+
+class Region(NamedTuple):
+    """A box of a picture: pixels of the declared picture, top-left, 0-based."""
+
+    picture: str
+    region: str  # its id, unique in the picture
+    x: float
+    y: float
+    w: float
+    h: float
+    name: str
+    attributes: list[str]
+    crowd: bool
+    source_file: str
+    position: str
+
+
+class Entity(NamedTuple):
+    """A phrase inside a text. start and end are -1 where the source's span has no place in the text."""
+
+    text: str
+    start: int  # characters of content, half-open
+    end: int
+    span: str  # the span as the source writes it; with `text` it identifies the entity
+    name: str | None  # what the source says the characters spell, if it does
+    regions: list[str]
+    source: str  # "annotated" or "matched"
+    source_file: str
+    position: str
+
+
+class Finding(NamedTuple):
+    """Something wrong with one row of a table, and what was done about it."""
+
+    table: str
+    id: str  # images "<picture>", texts "<text>", regions "<picture>/<region>", entities "<text>/<span>"
+    outcome: Outcome
+    reason: str
+    detail: str
+    record: str  # JSON
+    file: str
+    position: str
+
+
+Row = Image | Text | Region | Entity | Finding
+ROWS: dict[str, type[tuple[Any, ...]]] = {
+    "images": Image,
+    "texts": Text,
+    "regions": Region,
+    "entities": Entity,
+}
+
+
+class Account:
+    """counts.json of a stage: per table, rows read = rows kept + rows rejected."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[str, int]] = {}
+
+    def add(self, table: str, read: int, kept: int, rejected: int) -> None:
+        assert read == kept + rejected, f"{table}: {read} rows read, {kept} kept + {rejected} rejected"
+        self._counts[table] = {"read": read, "kept": kept, "rejected": rejected}
+
+    def write(self, folder: Path) -> None:
+        (folder / "counts.json").write_text(json.dumps(self._counts, indent=1) + "\n")
+
+    def summary(self) -> str:
+        """One line for the console."""
+        parts = [f"{table} {row['kept']:,}" + _lost(row["rejected"]) for table, row in self._counts.items()]
+        return ", ".join(parts)
+
+
+def _lost(rejected: int) -> str:
+    return f" (-{rejected:,})" if rejected else ""

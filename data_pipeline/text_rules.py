@@ -1,0 +1,46 @@
+"""What makes a text, or a span inside it, unusable: tables of (reason, predicate).
+
+Text columns beside the table's own: split (null if the picture was rejected), declared (the dataset has
+the picture), target_lost, about_lost. Entity columns: content and picture of its text (null if the text
+was rejected), declared_text, region_missing.
+"""
+
+import polars as pl
+
+from data_pipeline.placement import TRAIN
+from data_pipeline.rules import Rule, again
+
+CONTENT = pl.col("content")
+NO_REPEATS = ("question", "edit", "phrase")  # full answers may well repeat
+
+OWN = [
+    Rule("unknown_picture", "reject", ~pl.col("declared")),
+    Rule("picture_rejected", "reject", pl.col("split").is_null()),
+    Rule("duplicate_id", "reject", again("text")),
+    Rule("blank_text", "reject", CONTENT.str.strip_chars() == ""),
+    Rule("target_rejected", "reject", pl.col("target_lost")),
+    Rule("region_rejected", "reject", pl.col("about_lost")),
+]
+
+
+# Among the sound texts of the same picture.
+ANSWERS = pl.col("answer").drop_nulls().n_unique().over("picture", "role", "content")
+CONFLICT = (pl.col("role") == "question") & (ANSWERS > 1)
+REPEAT = again("picture", "role", "content", "answer") & pl.col("role").is_in(NO_REPEATS)
+AMONG_OTHERS = [
+    Rule("conflicting_answers", "reject", CONFLICT & (pl.col("split") == TRAIN)),
+    Rule("conflicting_answers", "flag", CONFLICT),
+    Rule("duplicate_text", "flag", REPEAT),
+]
+
+START, END = pl.col("start"), pl.col("end")
+IN_RANGE = (START >= 0) & (START < END) & (CONTENT.str.len_chars() >= END)
+SPELLED = CONTENT.str.slice(START.clip(0), (END - START).clip(0))
+
+ENTITY = [
+    Rule("unknown_text", "reject", ~pl.col("declared_text")),
+    Rule("text_rejected", "reject", CONTENT.is_null()),
+    Rule("span_out_of_range", "reject", ~IN_RANGE, pl.format("{} characters", CONTENT.str.len_chars())),
+    Rule("span_region_missing", "flag", pl.col("region_missing")),
+    Rule("span_name_differs", "flag", pl.col("name") != SPELLED, pl.format("spells '{}'", SPELLED)),
+]

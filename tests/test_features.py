@@ -1,0 +1,197 @@
+"""Stage features: the same bytes however it runs, nothing encoded twice, nothing lost in silence."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from column_project import PICTURES, build, draw, write_catalogue
+
+from contract import codec, index, manifest
+from contract.errors import FuselineError, MismatchError, RawDataError
+from contract.index import ABSENT
+from contract.manifest import FeatureManifest
+from data_pipeline import encode, feature_shard, shard_reader
+from data_pipeline.__main__ import main
+from data_pipeline.feature_shard import Absent, to_float16
+
+COLUMN = Path("features/esam")
+WORK = Path(".work/features/esam")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project of ten training pictures and one val picture, as the working directory."""
+    build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    feature_shard._loaded.cache_clear()  # the encoder of another test's project
+    yield tmp_path
+
+
+def contents(folder: Path = COLUMN) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def arrays(shard: str) -> dict[str, np.ndarray]:
+    rows = shard_reader.members(COLUMN / f"{shard}.tar", "esam.npy")
+    return {key: codec.decode_array(content, key) for key, content, _ in rows}
+
+
+def test_every_declared_shard_has_a_tar_and_every_picture_its_array(project: Path) -> None:
+    main(["features", "esam"])
+    column = manifest.load(COLUMN, FeatureManifest)
+    assert {name: facts.samples for name, facts in column.shards.items()} == {
+        "gqa-000": 5,
+        "gqa-001": 5,
+        "gqa-002": 0,
+        "gqa-val-000": 1,
+    }
+    found = arrays("gqa-000") | arrays("gqa-001") | arrays("gqa-val-000")
+    assert len(found) == PICTURES
+    assert {(array.shape, array.dtype.name) for array in found.values()} == {((4, 8), "float16")}
+    assert (column.tokens, column.width, column.weights.source) == (4, 8, "random")
+    assert list(found) == [f"p{n:02d}" for n in [0, 2, 4, 6, 8, 1, 3, 5, 7, 9, 10]]
+
+
+def test_features_are_the_encoders_own(project: Path) -> None:
+    main(["features", "esam"])
+    frozen = encode.load(encode.encoder_settings(manifest.load(COLUMN, FeatureManifest)))
+    picture = np.asarray(feature_shard.open_picture(Path("pictures/3.png")).pixels)
+    alone = encode.encode(frozen, encode.transform(picture, frozen.settings)[None])[0]
+    np.testing.assert_allclose(arrays("gqa-001")["p03"], alone, atol=2e-3)
+
+
+def test_two_processes_write_the_same_bytes_as_one(project: Path, tmp_path: Path) -> None:
+    main(["features", "esam"])
+    alone = contents()
+    other = tmp_path / "other"
+    build(other, workers=2)
+    run_stage(other)
+    assert contents(other / COLUMN) == alone
+
+
+def test_a_killed_run_goes_on_where_it_was(project: Path) -> None:
+    main(["features", "esam"])
+    whole, inodes = contents(), {path.name: path.stat().st_ino for path in WORK.glob("*.tar")}
+    *kept, lost, cut = sorted(WORK.glob("*.json"))
+    lost.unlink()  # its tar was written, but not said to be whole
+    cut.with_suffix(".tar").unlink()
+    cut.with_suffix(".tar").write_bytes(b"half a tar")
+    main(["features", "esam"])
+    assert contents() == whole
+    for record in kept:
+        tar = record.with_suffix(".tar")
+        assert tar.stat().st_ino == inodes[tar.name]
+
+
+def test_a_changed_picture_encodes_its_shard_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["features", "esam"])
+    before, old = contents(), set(WORK.iterdir())
+    draw(project, 3, version=1)
+    write_catalogue(project)
+    capsys.readouterr()
+    main(["features", "esam"])
+    assert "1 shards encoded, 3 kept" in capsys.readouterr().out
+    after = contents()
+    assert {name for name in before if before[name] != after[name]} == {
+        "gqa-001.tar",
+        "gqa-001.tar.idx",
+        "manifest.json",
+    }
+    assert len(set(WORK.iterdir())) == len(old)  # the replaced tar is gone
+
+
+def test_another_setting_that_shapes_the_features_is_another_task(project: Path) -> None:
+    main(["features", "esam"])
+    before = {name: facts.task for name, facts in manifest.load(COLUMN, FeatureManifest).shards.items()}
+    build(project, batch=5)
+    main(["features", "esam"])
+    after = {name: facts.task for name, facts in manifest.load(COLUMN, FeatureManifest).shards.items()}
+    assert not set(before.values()) & set(after.values())
+
+
+def test_the_filling_of_a_batch_changes_no_bit(project: Path) -> None:
+    main(["features", "esam"])
+    before = arrays("gqa-val-000")["p10"]  # alone in its batch
+    catalogue = pl.read_parquet("images/catalogue.parquet")
+    moved = pl.when(pl.col("key") == "p09").then(pl.lit("gqa-val-000")).otherwise("shard").alias("shard")
+    catalogue.with_columns(moved).with_columns(key=pl.col("key").replace("p09", "p99")).write_parquet(
+        "images/catalogue.parquet"
+    )
+    main(["features", "esam"])
+    np.testing.assert_array_equal(arrays("gqa-val-000")["p10"], before)
+
+
+def test_a_damaged_picture_keeps_its_key_and_is_a_finding(project: Path) -> None:
+    Path("pictures/4.png").write_bytes(Path("pictures/4.png").read_bytes()[:300])
+    write_catalogue(project)
+    main(["features", "esam"])
+    known = index.load(COLUMN / "gqa-000.tar")
+    assert [key for key, flags in zip(known.keys(), known.rows["flags"], strict=True) if flags & ABSENT] == [
+        "p04"
+    ]
+    assert arrays("gqa-000")["p04"].shape == (0, 8)
+    assert arrays("gqa-000")["p06"].shape == (4, 8)
+    (row,) = pl.read_parquet(COLUMN / "findings.parquet").iter_rows(named=True)
+    assert (row["table"], row["id"], row["outcome"], row["reason"]) == (
+        "images",
+        "p04",
+        "reject",
+        "picture_damaged",
+    )
+    main(["features", "esam"])  # from the work folder
+    assert len(pl.read_parquet(COLUMN / "findings.parquet")) == 1
+
+
+def test_a_picture_that_changed_behind_the_catalogue_is_an_error(project: Path) -> None:
+    draw(project, 3, version=1)
+    with pytest.raises(RawDataError, match="changed since it was scanned"):
+        main(["features", "esam"])
+    assert not COLUMN.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "detail"), [(np.nan, "not finite"), (np.inf, "not finite"), (7e4, "70000")]
+)
+def test_what_float16_cannot_hold_is_no_feature(value: float, detail: str) -> None:
+    tokens = np.zeros((4, 8), np.float32)
+    tokens[1, 2] = value
+    found = to_float16("p00", tokens)
+    assert isinstance(found, Absent)
+    assert found.reason == "feature_not_finite" and detail in found.detail
+    stored = to_float16("p00", np.full((4, 8), 65504, np.float32))
+    assert not isinstance(stored, Absent) and stored.dtype == np.float16
+
+
+def test_weights_of_the_demo_are_for_generated_pictures(project: Path) -> None:
+    from safetensors.torch import save_file
+
+    frozen = encode.load(encode.encoder_settings(_column(project)))
+    save_file(frozen.model.state_dict(), project / "esam.safetensors")
+    (project / "esam.json").write_text('{"demo": true}')
+    build(project, generated=False, weights="esam.safetensors")
+    with pytest.raises(MismatchError, match="know nothing else"):
+        main(["features", "esam"])
+    build(project, generated=False, weights="esam.safetensors", allow_demo_weights=True)
+    main(["features", "esam"])
+    assert manifest.load(COLUMN, FeatureManifest).weights.demo
+
+
+def test_an_unknown_encoder_lists_those_there_are(project: Path) -> None:
+    with pytest.raises(FuselineError, match="esam"):
+        main(["features", "esan"])
+
+
+def _column(project: Path) -> FeatureManifest:
+    main(["features", "esam"])
+    return manifest.load(COLUMN, FeatureManifest)
+
+
+def run_stage(project: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "data_pipeline", "features", "esam"]
+    subprocess.run(command, cwd=project, env=environment, check=True)

@@ -1,0 +1,132 @@
+"""params.yaml: typed and strict; a mistyped key is named at its depth, with the nearest name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from contract import params
+from contract.errors import ParamsError
+
+
+def sound() -> dict[str, Any]:
+    return {
+        "datasets": {"gqa": {"format": "gqa", "folder": "raw", "raw": [{"shards": {"train": 1}}]}},
+        "tokenizer": {"name": "t.json"},
+        "encoders": {
+            "vit": {"architecture": "vit", "model": "m", "weights": "random", "size": 32, "grid": 2}
+        },
+        "negatives": {"encoder": "vit"},
+    }
+
+
+def load(folder: Path, content: object) -> params.Params:
+    path = folder / "params.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return params.load(path)
+
+
+def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
+    settings = load(tmp_path, sound())
+    assert (settings.seed, settings.shards.thumbnails, settings.boxes.max_overhang) == (0, 0, 2.0)
+    assert settings.datasets["gqa"].raw[0].path == "."
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "near"),
+    [
+        ((), "encodrs", "encoders"),
+        (("tokenizer",), "nme", "name"),
+        (("datasets", "gqa"), "foldr", "folder"),
+        (("datasets", "gqa", "raw", 0), "shrads", "shards"),
+        (("encoders", "vit"), "grids", "grid"),
+        (("negatives",), "per_pictures", "per_picture"),
+    ],
+)
+def test_an_unknown_key_is_named_at_its_depth(
+    tmp_path: Path, place: tuple[Any, ...], wrong: str, near: str
+) -> None:
+    content = sound()
+    inner: Any = content
+    for step in place:
+        inner = inner[step]
+    inner[wrong] = 1
+    with pytest.raises(ParamsError) as caught:
+        load(tmp_path, content)
+    dotted = ".".join(map(str, [*place, wrong])).replace(".0.", "[0].")
+    assert caught.value.problem == f"unknown key '{dotted}'"
+    assert caught.value.fix == f"did you mean '{near}'?"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("tokenizer", "name", 7),
+        ("boxes", "min_area", 1.5),
+        ("boxes", "max_overhang", -1),
+        ("shards", "thumbnails", -1),
+        ("report", "examples", 0),
+        ("negatives", "per_picture", "many"),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path: Path, section: str, key: str, value: object) -> None:
+    content = sound()
+    content.setdefault(section, {})[key] = value
+    with pytest.raises(ParamsError, match=rf"{section}\.{key}: Expected"):
+        load(tmp_path, content)
+
+
+def test_free_options_are_the_business_of_their_readers(tmp_path: Path) -> None:
+    content = sound()
+    content["datasets"]["gqa"]["options"] = {"anything": {"goes": 1}}
+    content["train"] = {"steps": 10}
+    assert load(tmp_path, content).datasets["gqa"].options == {"anything": {"goes": 1}}
+
+
+def test_shares_must_add_up(tmp_path: Path) -> None:
+    content = sound()
+    content["datasets"]["gqa"]["splits"] = {"train": 0.8, "val": 0.1}
+    with pytest.raises(ParamsError, match="do not add up to 1"):
+        load(tmp_path, content)
+
+
+def test_the_encoder_of_the_negatives_must_exist(tmp_path: Path) -> None:
+    content = sound()
+    content["negatives"]["encoder"] = "esam"
+    with pytest.raises(ParamsError, match="names no encoder"):
+        load(tmp_path, content)
+
+
+def test_a_missing_dataset_or_encoder_lists_those_there_are(tmp_path: Path) -> None:
+    settings = load(tmp_path, sound())
+    with pytest.raises(ParamsError, match="one of gqa"):
+        params.dataset(settings, "gqb")
+    with pytest.raises(ParamsError, match="did you mean 'vit'"):
+        params.encoder(settings, "vti")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("- a\n- b\n", "mapping"),
+        ("a: [1", "not YAML"),
+        ("!!python/object:os.system {}", "not YAML"),
+        ("", "mapping"),
+    ],
+)
+def test_a_file_that_is_no_params_is_said(tmp_path: Path, content: str, said: str) -> None:
+    with pytest.raises(ParamsError, match=said):
+        load(tmp_path, content)
+
+
+def test_a_file_in_another_encoding_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"seed: \xff")
+    with pytest.raises(ParamsError):
+        params.load(path)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="project's folder"):
+        params.load(tmp_path / "none.yaml")

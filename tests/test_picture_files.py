@@ -1,0 +1,99 @@
+"""Picture files: type by content, strict about damage, bounded, RGB whatever is stored."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contract.errors import RawDataError
+from data_pipeline import picture_files
+from data_pipeline.identity import MAX_BITS, MAX_THUMB_DIFFERENCE
+from data_pipeline.picture_files import decode_rgb, extension_fits, open_picture, perceptual_hash, thumb
+from data_pipeline.scanning import Task, scan
+
+
+def smooth(mode: str = "RGB") -> Image.Image:
+    """A picture that survives JPEG: red to the right, green downwards."""
+    y, x = np.mgrid[0:60, 0:90]
+    rgb = np.stack([x * 2, y * 4, np.full_like(x, 40)], axis=2).astype(np.uint8)
+    return Image.fromarray(rgb).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpeg_modes(tmp_path: Path, mode: str) -> None:
+    smooth(mode).save(tmp_path / "a.jpg", quality=95)
+    pixels = decode_rgb(tmp_path / "a.jpg")
+    assert pixels.shape == (60, 90, 3) and pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - np.asarray(smooth(mode).convert("RGB"))).mean() < 4
+    assert open_picture(tmp_path / "a.jpg").mode == mode
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA", "1"])
+def test_png_modes_are_exact(tmp_path: Path, mode: str) -> None:
+    smooth(mode).save(tmp_path / "a.png")
+    assert (decode_rgb(tmp_path / "a.png") == np.asarray(smooth(mode).convert("RGB"))).all()
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    grey = (np.arange(100, dtype=np.uint16).reshape(10, 10) * 600).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    assert (decode_rgb(tmp_path / "a.png")[..., 0] == grey >> 8).all()
+
+
+def test_stored_pixels_whatever_the_orientation_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees when shown
+    smooth().save(tmp_path / "a.jpg", exif=exif)
+    assert decode_rgb(tmp_path / "a.jpg").shape == (60, 90, 3)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_every_truncation_is_noticed(tmp_path: Path, name: str) -> None:
+    whole = BytesIO()
+    smooth().save(whole, "JPEG" if name.endswith("jpg") else "PNG")
+    path = tmp_path / name
+    for share in (0.0, 0.1, 0.5, 0.8, 0.95):
+        path.write_bytes(whole.getvalue()[: int(len(whole.getvalue()) * share)])
+        with pytest.raises(RawDataError, match=name):
+            decode_rgb(path)
+
+
+def test_missing_and_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RawDataError, match="no such picture file"):
+        decode_rgb(tmp_path / "absent.jpg")
+    smooth().save(tmp_path / "a.png")
+    monkeypatch.setattr(picture_files, "MAX_PIXELS", 60 * 90 - 1)
+    with pytest.raises(RawDataError, match="too many pixels"):
+        decode_rgb(tmp_path / "a.png")
+
+
+def test_type_by_content(tmp_path: Path) -> None:
+    smooth().save(tmp_path / "a.png", "JPEG")
+    found = open_picture(tmp_path / "a.png")
+    assert found.format == "JPEG" and not extension_fits(tmp_path / "a.png", found.format)
+    ((scanned, trouble),) = scan(Task(str(tmp_path), ["a.png"]))
+    assert scanned is not None and trouble is not None
+    assert (trouble.outcome, trouble.reason) == ("flag", "picture_extension")
+
+
+@pytest.mark.parametrize("file", ["../a.png", "/etc/hostname", "b/../../a.png"])
+def test_a_path_that_leaves_the_folder_is_not_followed(tmp_path: Path, file: str) -> None:
+    smooth().save(tmp_path / "a.png")
+    (tmp_path / "inner").mkdir()
+    ((scanned, trouble),) = scan(Task(str(tmp_path / "inner"), [file]))
+    assert scanned is None and trouble is not None and trouble.reason == "picture_missing"
+
+
+def test_the_hash_survives_encoding_and_scale(real_data: Path) -> None:
+    paths = sorted((real_data / "coco/train2017").glob("*.jpg"))[:12]
+    for path in paths:
+        picture = Image.fromarray(decode_rgb(path))
+        again = BytesIO()
+        picture.resize((picture.width * 3 // 4, picture.height * 3 // 4)).save(again, "JPEG", quality=70)
+        (a, b) = (np.asarray(picture), np.asarray(Image.open(again)))
+        assert (perceptual_hash(a) ^ perceptual_hash(b)).bit_count() <= MAX_BITS
+        difference = np.frombuffer(thumb(a), np.uint8).astype(int) - np.frombuffer(thumb(b), np.uint8)
+        assert np.abs(difference).max() <= MAX_THUMB_DIFFERENCE
+    assert len({perceptual_hash(decode_rgb(path)) for path in paths}) == len(paths)

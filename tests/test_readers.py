@@ -1,0 +1,249 @@
+"""Readers on small hand-made files: what is rejected, what stops them, what they say."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_real_files import rejects, rows
+
+from contract.errors import ParamsError, RawDataError
+from data_pipeline.readers.gqa import token_span
+from data_pipeline.sources import reader
+from data_pipeline.tables import Entity, Finding, Image, Region, Text
+
+WORD = st.text("abc?,.é", min_size=1, max_size=5)
+SPACE = st.text(" \t\n", min_size=1, max_size=3)
+
+
+@given(st.lists(st.tuples(WORD, SPACE), min_size=1, max_size=8), st.data())
+def test_a_token_span_is_its_words(parts: list[tuple[str, str]], data: st.DataObject) -> None:
+    """Whatever the white space, characters [start, end) are the words without trailing punctuation."""
+    content = "".join(word + space for word, space in parts)
+    words = [word for word, _ in parts]
+    places = [sum(len(a) + len(b) for a, b in parts[:n]) for n in range(len(parts))]
+    a = data.draw(st.integers(0, len(words) - 1))
+    b = data.draw(st.integers(a + 1, len(words)))
+    start, end = token_span(words, f"{a}:{b}" if b > a + 1 else str(a), places)
+    phrase = content[places[a] : places[b - 1] + len(words[b - 1])]
+    if not words[b - 1].rstrip("?,."):
+        assert (b - a > 1) or (start, end) == (-1, -1)
+    else:
+        assert content[start:end] == phrase.rstrip("?,.")
+    evenly = " ".join(words)
+    start, end = token_span(words, f"{a}:{b}")
+    if start >= 0:
+        assert evenly[start:end] == " ".join(words[a:b])[: end - start]
+
+
+@pytest.mark.parametrize("key", ["9", "2:2", "2:1", "-1", "1:99", "x", "", "1:", ":2", "1:2:3"])
+def test_a_token_span_that_is_nowhere(key: str) -> None:
+    assert token_span(["Is", "it", "red", "?"], key) == (-1, -1)
+
+
+def question(**fields: object) -> dict[str, object]:
+    return {"question": "Is it red?", "imageId": "7", "answer": "yes", **fields}
+
+
+def gqa(folder: Path, questions: object, graphs: object = None) -> Path:
+    (folder / "train_balanced_questions.json").write_text(json.dumps(questions))
+    (folder / "train_sceneGraphs.json").write_text(json.dumps(graphs or {}))
+    return folder
+
+
+def test_gqa_rejects_a_bad_record_and_keeps_the_others(tmp_path: Path) -> None:
+    bad = {"011": {"imageId": "7"}, "012": question(question=3), "013": [], "014": None}
+    found = rows("gqa", gqa(tmp_path, {"010": question(), **bad, "015": question()}), {"train": 1})
+    assert [text.text for text in found[Text]] == ["010", "015"]
+    assert {(finding.id, finding.position) for finding in found[Finding]} == {(key, f"/{key}") for key in bad}
+    assert all(json.loads(finding.record) == bad[finding.id] for finding in found[Finding])
+    assert found[Finding][0].file == "train_balanced_questions.json"
+
+
+def test_gqa_keeps_what_is_hidden_hidden(tmp_path: Path) -> None:
+    hidden = {"01": {"question": "What?", "imageId": "n12", "isBalanced": True}}
+    (tmp_path / "test_balanced_questions.json").write_text(json.dumps(hidden))
+    found = rows("gqa", tmp_path, {"test": 1})
+    assert found[Text][0].answer is None and len(found[Text]) == 1
+    assert found[Image][0].source_ids == ["coco:12"] and found[Image][0].file == "images/n12.jpg"
+
+
+def test_gqa_statement_has_spans_of_its_own(tmp_path: Path) -> None:
+    spans = {"question": {"2": "5"}, "fullAnswer": {"1:4": "5"}, "answer": {"0": "5"}}
+    one = question(fullAnswer="The red, big ball, is red.", annotations=spans)
+    found = rows("gqa", gqa(tmp_path, {"1": one}), {"train": 1})
+    assert [text.text for text in found[Text]] == ["1", "1.full"]
+    assert [(span.text, span.start, span.end) for span in found[Entity]] == [("1", 6, 9), ("1.full", 4, 17)]
+
+
+def test_gqa_reads_the_ten_parts_of_train_all(tmp_path: Path) -> None:
+    folder = tmp_path / "train_all_questions"
+    folder.mkdir()
+    for part in range(10):
+        (folder / f"train_all_questions_{part}.json").write_text(json.dumps({str(part): question()}))
+    found = rows("gqa", tmp_path, {"train": 1}, questions="all", scene_graphs=False)
+    assert [text.text for text in found[Text]] == [str(part) for part in range(10)]
+    (folder / "train_all_questions_9.json").unlink()
+    with pytest.raises(RawDataError, match="train_all_questions_9.json"):
+        rows("gqa", tmp_path, {"train": 1}, questions="all", scene_graphs=False)
+
+
+def test_gqa_bad_object_costs_that_object(tmp_path: Path) -> None:
+    box = {"x": 1, "y": 2, "w": 3, "h": 4, "name": "cat", "attributes": ["red"]}
+    graphs = {"7": {"width": 9, "height": 9, "objects": {"1": box, "2": {"x": 1}}}, "8": {"objects": {}}}
+    found = rows("gqa", gqa(tmp_path, {}, graphs), {"train": 1})
+    assert [(region.region, region.w, region.attributes) for region in found[Region]] == [("1", 3.0, ["red"])]
+    assert [(finding.table, finding.id) for finding in found[Finding]] == [
+        ("regions", "7/2"),
+        ("images", "8"),
+    ]
+
+
+def test_a_cut_file_names_file_and_byte(tmp_path: Path) -> None:
+    path = gqa(tmp_path, {"1": question(), "2": question()}) / "train_balanced_questions.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:70])
+    with pytest.raises(RawDataError, match=r"train_balanced_questions.json, byte 70: ends in the middle"):
+        rows("gqa", tmp_path, {"train": 1})
+    path.write_bytes(whole[:50] + b"\x00" + whole[50:])
+    with pytest.raises(RawDataError, match=r"byte \d+: is not JSON"):
+        rows("gqa", tmp_path, {"train": 1})
+    path.write_bytes(b"")
+    with pytest.raises(RawDataError, match="is empty"):
+        rows("gqa", tmp_path, {"train": 1})
+    path.write_bytes(b"[1]")
+    with pytest.raises(RawDataError, match="JSON object"):
+        rows("gqa", tmp_path, {"train": 1})
+
+
+@pytest.mark.parametrize(
+    ("form", "official"), [("gqa", "GQA site"), ("cirr", "CIRR"), ("visual_genome", "Visual Genome")]
+)
+def test_a_missing_folder_names_the_download(tmp_path: Path, form: str, official: str) -> None:
+    with pytest.raises(RawDataError, match="no such folder") as error:
+        rows(form, tmp_path / "absent", {"train": 1})
+    assert official in str(error.value) and "absent" in str(error.value)
+
+
+def test_a_named_split_needs_its_file(tmp_path: Path) -> None:
+    gqa(tmp_path, {})
+    with pytest.raises(RawDataError, match="val_sceneGraphs.json"):
+        rows("gqa", tmp_path, {"train": 1, "val": 1})
+
+
+def test_a_file_of_another_split_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gqa(tmp_path, {})
+    (tmp_path / "val_balanced_questions.json").write_text("not read")
+    rows("gqa", tmp_path, {"train": 1})
+    assert "val" in capsys.readouterr().err
+
+
+def test_unknown_format_lists_the_formats() -> None:
+    with pytest.raises(ParamsError, match="cirr, .*gqa, .*visual_genome") as error:
+        reader("visual_genom", "params.yaml")
+    assert "did you mean 'visual_genome'" in str(error.value)
+
+
+def test_unknown_option_is_an_error(tmp_path: Path) -> None:
+    for form in ("gqa", "cirr", "visual_genome"):
+        with pytest.raises(ParamsError, match="shuffle"):
+            rows(form, tmp_path, {"train": 1}, shuffle=True)
+
+
+SIX = [f"dev-{number}" for number in range(6)]
+
+
+def cirr(folder: Path, *pairs: object) -> Path:
+    (folder / "captions").mkdir()
+    (folder / "image_splits").mkdir()
+    (folder / "captions/cap.rc2.val.json").write_text(json.dumps(pairs))
+    gallery = {name: f"./dev/{name}.png" for name in [*SIX, "dev-lonely"]}
+    (folder / "image_splits/split.rc2.val.json").write_text(json.dumps(gallery))
+    return folder
+
+
+def pair(number: int, **fields: object) -> dict[str, object]:
+    soft = {"dev-1": 1.0, "dev-5": 0.2, "dev-4": 0.5, "dev-3": 0.5, "dev-2": -1.0, "dev-0": 1.0}
+    whole = {"reference": "dev-0", "target_hard": "dev-1", "target_soft": soft, "caption": "redder"}
+    return {"pairid": number, **whole, "img_set": {"id": 1, "members": SIX}, **fields}
+
+
+def test_cirr_targets_members_and_gallery(tmp_path: Path) -> None:
+    found = rows("cirr", cirr(tmp_path, pair(1)), {"val": 1})
+    (text,) = found[Text]
+    assert text.target == ["dev-1", "dev-3", "dev-4", "dev-5"] and text.members == SIX[1:]
+    assert [image.picture for image in found[Image]] == [*SIX, "dev-lonely"]
+    assert found[Image][0].file == "img_raw/dev/dev-0.png" and found[Image][0].source_ids == ["cirr:dev-0"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"caption": None}, "malformed"),
+        ({"img_set": {"members": SIX[:5]}}, "wrong_members"),
+        ({"img_set": {"members": [*SIX[:5], "dev-0"]}}, "wrong_members"),
+        ({"reference": "dev-lonely"}, "wrong_members"),
+        ({"target_hard": "dev-lonely"}, "wrong_members"),
+        ({"target_hard": "dev-absent"}, "unknown_picture"),
+        ({"reference": "dev-absent"}, "unknown_picture"),
+        ({"img_set": {"members": [*SIX[:5], "dev-absent"]}}, "unknown_picture"),
+    ],
+)
+def test_cirr_rejects(tmp_path: Path, fields: dict[str, object], reason: str) -> None:
+    found = rows("cirr", cirr(tmp_path, pair(1, **fields), pair(2)), {"val": 1})
+    assert rejects(found) == {reason: 1} and [text.text for text in found[Text]] == ["2"]
+    assert found[Finding][0].id == "1" and found[Finding][0].position == "/0"
+
+
+def region(number: int, **fields: object) -> dict[str, object]:
+    return {"region_id": number, "x": 0, "y": 0, "width": 9, "height": 9, "phrase": "a red cat", **fields}
+
+
+def visual_genome(folder: Path, **files: object) -> Path:
+    metadata = [{"image_id": 1, "width": 9, "height": 9, "coco_id": 33, "url": "https://x/VG_100K_2/1.jpg"}]
+    defaults = {"image_data": metadata, "region_descriptions": [{"id": 1, "regions": [region(10)]}]}
+    for name, content in (defaults | files).items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def thing(number: int, **fields: object) -> dict[str, object]:
+    return {"object_id": number, "x": 1, "y": 1, "w": 2, "h": 2, **fields}
+
+
+def test_visual_genome_links_spans_to_objects(tmp_path: Path) -> None:
+    objects = [{"image_id": 1, "objects": [thing(5, names=["cat"], merged_object_ids=[6])]}]
+    synset = {"entity_name": "cat", "synset_name": "cat.n.01", "entity_idx_start": 6, "entity_idx_end": 9}
+    inside = [
+        thing(6, name="kitty", synsets=["cat.n.01"]),
+        thing(7, name="dog", synsets=[]),
+        thing(7, name="dog"),
+    ]
+    graphs = [{"image_id": 1, "regions": [region(10, synsets=[synset], objects=inside)]}]
+    found = rows(
+        "visual_genome", visual_genome(tmp_path, objects=objects, region_graphs=graphs), {"train": 1}
+    )
+    assert [(span.text, span.span, span.name, span.regions) for span in found[Entity]] == [
+        ("10", "6:9", "cat", ["o5"])
+    ]
+    assert [box.region for box in found[Region]] == ["r10", "o5", "o7"]
+    assert [(finding.reason, finding.id) for finding in found[Finding]] == [("object_unlisted", "1/o7")]
+    assert found[Image][0].source_ids == ["vg:1", "coco:33"] and found[Image][0].file == "VG_100K_2/1.jpg"
+
+
+def test_visual_genome_without_metadata_looks_in_both_folders(tmp_path: Path) -> None:
+    (tmp_path / "VG_100K_2").mkdir()
+    (tmp_path / "VG_100K_2/2.jpg").touch()
+    regions = [{"id": 2, "regions": [region(10)]}, {"id": 3, "regions": [{"region_id": 11}]}]
+    found = rows("visual_genome", visual_genome(tmp_path, region_descriptions=regions), {"train": 1})
+    assert [image.file for image in found[Image]][1:] == ["VG_100K_2/2.jpg", "VG_100K/3.jpg"]
+    assert [finding.reason for finding in found[Finding]] == ["no_metadata", "no_metadata", "malformed"]
+    assert found[Finding][2].id == "11" and found[Finding][2].position == "/1/regions/0"
+
+
+def test_visual_genome_first_version_of_objects(tmp_path: Path) -> None:
+    objects = [{"id": 1, "objects": [{"id": 5, "x": 1, "y": 1, "w": 2, "h": 2, "names": ["cat"]}, {"x": 1}]}]
+    found = rows("visual_genome", visual_genome(tmp_path, objects=objects), {"train": 1})
+    assert [(box.region, box.name) for box in found[Region]][1:] == [("o5", "cat")]
+    assert rejects(found) == {"malformed": 1}

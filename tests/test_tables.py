@@ -1,0 +1,75 @@
+"""Tables: rows come back as they went in, in any number; findings and accounts."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from contract import params
+from contract.errors import RawDataError
+from data_pipeline import table_writer
+from data_pipeline.rules import Rule, Table, apply
+from data_pipeline.stages.read import read_dataset
+from data_pipeline.table_writer import TableWriter
+from data_pipeline.tables import Account, Entity, NegativeText, Text
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 16, 17, 40])
+def test_rows_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(table_writer, "BATCH", 4)
+    monkeypatch.setattr(table_writer, "ROW_GROUP", 16)
+    rows = [
+        Entity(f"0{n}", n, n + 1, "1:2", None, [str(n)] * (n % 3), "annotated", "f", "/p")
+        for n in range(count)
+    ]
+    with TableWriter(tmp_path / "t.parquet", Entity) as writer:
+        for row in rows:
+            writer.add(row)
+    assert writer.count == count
+    assert [Entity(*row) for row in pl.read_parquet(tmp_path / "t.parquet").iter_rows()] == rows
+
+
+def test_negatives_are_structs(tmp_path: Path) -> None:
+    row = Text(
+        "1", "2", "phrase", " a cat ", None, "", [], [], [], [NegativeText("a dog", "given")], "f", "/p"
+    )
+    with TableWriter(tmp_path / "t.parquet", Text) as writer:
+        writer.add(row)
+    read = pl.read_parquet(tmp_path / "t.parquet").row(0, named=True)
+    assert read["negatives"] == [{"text": "a dog", "kind": "given"}] and read["content"] == " a cat "
+
+
+def test_a_failed_read_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "image_data.json").write_text('[{"image_id": 1,')
+    dataset = params.Dataset(
+        format="visual_genome", folder=str(tmp_path), raw=[params.Drop(shards={"train": 1})]
+    )
+    with pytest.raises(RawDataError, match="image_data.json, byte 16"):
+        read_dataset("vg", dataset, tmp_path / "read/vg")
+    assert not list((tmp_path / "read").iterdir())
+
+
+def test_an_account_must_balance() -> None:
+    with pytest.raises(AssertionError, match="texts: 3 rows read, 1 kept"):
+        Account().add("texts", 3, 1, 1)
+
+
+def test_first_reject_wins_and_flags_judge_the_kept() -> None:
+    rows = pl.DataFrame(
+        {"id": ["a", "b", "c", None], "n": [1, 2, None, 4], "source_file": "f", "position": "/"}
+    )
+    rules = [
+        Rule("two", "reject", pl.col("n") == 2),
+        Rule("even", "reject", pl.col("n") % 2 == 0),
+        Rule("odd", "flag", pl.col("n") % 2 == 1, pl.format("n = {}", "n")),
+        Rule("low", "repair", pl.col("n") < 3),
+    ]
+    kept, findings = apply(rows, Table("things", pl.col("id").fill_null("?"), ["id", "n"]), rules)
+    assert kept["id"].to_list() == ["a", "c"]  # a null predicate is no reject
+    assert findings.select("id", "outcome", "reason", "detail").rows() == [
+        ("b", "reject", "two", ""),
+        ("?", "reject", "even", ""),
+        ("a", "flag", "odd", "n = 1"),
+        ("a", "repair", "low", ""),
+    ]
+    assert findings["record"][0] == '{"id":"b","n":2}'

@@ -1,0 +1,146 @@
+"""Text rules on small tables: what goes, what stays, and what goes with it."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from contract.errors import MismatchError
+from contract.params import Tokenizer
+from data_pipeline import table_writer
+from data_pipeline.stages.spans import DEMO_TOKENIZER, check_tokenizer, tokenize
+from data_pipeline.stages.validate import Raw, judge_entities, judge_texts, keep_links
+from data_pipeline.tables import ROWS, Entity, Image, NegativeText, Region, Text
+from data_pipeline.tokenizer_file import build
+
+
+def table(kind: type, rows: list[tuple]) -> pl.DataFrame:
+    arrow = table_writer.schema(kind)
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(arrow)
+    arrays = [table_writer._array(column, field.type) for column, field in zip(columns, arrow, strict=True)]
+    frame = pl.from_arrow(table_writer.pa.Table.from_arrays(arrays, schema=arrow))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def text(name: str, content: str = "Is it red?", **fields: object) -> Text:
+    row = Text(name, "a", "question", content, "yes", "", [], [], [], [], "f", "/p")
+    return row._replace(**fields)
+
+
+IMAGES = table(
+    Image, [Image(picture, f"{picture}.jpg", 0, "", None, None, [], "f", "/p") for picture in "abcde"]
+)
+CATALOGUE = pl.DataFrame(
+    {"picture": list("abcd"), "split": ["train", "val", "train", "train"]}
+)  # e is rejected
+BOXES = pl.DataFrame({"picture": ["a", "a"], "region": ["r1", "r2"]})
+
+
+def judge(*rows: Text) -> tuple[list[str], list[tuple[str, str, str]]]:
+    kept, findings = judge_texts(table(Text, list(rows)), IMAGES, CATALOGUE, BOXES)
+    return kept["text"].to_list(), findings.select("id", "outcome", "reason").rows()
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (text("2", " \n\t"), "blank_text"),
+        (text("2", ""), "blank_text"),
+        (text("1", "other"), "duplicate_id"),
+        (text("2", "other", picture="e"), "picture_rejected"),
+        (text("2", "other", picture="z"), "unknown_picture"),
+        (text("2", "other", about=["r9"]), "region_rejected"),
+        (text("2", "other", target=["e", "a"]), "target_rejected"),
+    ],
+)
+def test_rejects(row: Text, reason: str) -> None:
+    kept, findings = judge(text("1"), row)
+    assert kept == ["1"] and findings == [(row.text, "reject", reason)]
+
+
+def test_conflicting_answers_go_in_train_and_stay_in_evaluation() -> None:
+    train = [text("1"), text("2", answer="no"), text("3", answer=None), text("4", "Is it blue?", answer="no")]
+    kept, findings = judge(*train)
+    assert kept == ["4"] and {row[1:] for row in findings} == {("reject", "conflicting_answers")}
+    kept, findings = judge(*(row._replace(picture="b") for row in train[:2]))
+    assert kept == ["1", "2"] and {row[1:] for row in findings} == {("flag", "conflicting_answers")}
+
+
+def test_the_later_of_two_equal_texts_is_flagged() -> None:
+    edit = text("4", "redder", role="edit", answer=None)
+    statements = [text(name, "It is red.", role="statement") for name in ("6", "7")]
+    kept, findings = judge(
+        text("1"), text("2"), text("3", picture="c"), edit, edit._replace(text="5"), *statements
+    )
+    assert len(kept) == 7
+    assert findings == [("2", "flag", "duplicate_text"), ("5", "flag", "duplicate_text")]
+
+
+def test_lost_members_leave_the_list() -> None:
+    rows = table(Text, [text("1", role="edit", target=["b", "e"], members=["b", "e", "d", "c"])])
+    kept, findings = judge_texts(rows, IMAGES, CATALOGUE, BOXES)
+    assert kept["target"].to_list() == [["b"]] and kept["members"].to_list() == [["b", "d", "c"]]
+    assert findings.select("id", "outcome", "reason").rows() == [("1", "flag", "member_rejected")]
+
+
+def test_entities_lose_links_and_keep_spans() -> None:
+    texts = table(Text, [text("1", "a red cat"), text("2", "gone")])
+    spans = [
+        Entity("1", 2, 5, "1", "red", ["r2", "r3", "r1"], "annotated", "f", "/p"),
+        Entity("1", 6, 9, "2", "dog", [], "annotated", "f", "/p"),
+        Entity("1", 6, 10, "9", None, ["r1"], "annotated", "f", "/p"),
+        Entity("2", 0, 4, "0", None, [], "annotated", "f", "/p"),
+        Entity("3", 0, 4, "0", None, [], "annotated", "f", "/p"),
+    ]
+    boxes = table(Region, [Region("a", name, 0, 0, 1, 1, "", [], False, "f", "/p") for name in ("r1", "r2")])
+    tables = {"images": IMAGES, "texts": texts, "regions": boxes, "entities": table(Entity, spans)}
+    assert list(tables) == list(ROWS)
+    raw = Raw(**tables, unusable=pl.DataFrame(schema={"table": pl.String, "id": pl.String}))
+    kept, findings = judge_entities(raw, texts[:1], BOXES)
+    assert kept["regions"].to_list() == [["r2", "r1"], []]
+    assert sorted(findings.select("id", "outcome", "reason").rows()) == [
+        ("1/1", "flag", "span_region_missing"),
+        ("1/2", "flag", "span_name_differs"),
+        ("1/9", "reject", "span_out_of_range"),
+        ("2/0", "reject", "text_rejected"),
+        ("3/0", "reject", "unknown_text"),
+    ]
+
+
+def test_links_keep_their_order() -> None:
+    rows = pl.DataFrame({"picture": ["a", "b", "a"], "named": [["r2", "x", "r1", "r2"], ["r1"], []]})
+    assert keep_links(rows, "named", BOXES).to_list() == [["r2", "r1", "r2"], [], []]
+
+
+def test_what_the_tokenizer_cannot_represent_is_rejected() -> None:
+    texts = table(
+        Text, [text("1", "a cat"), text("2", "\u200b", negatives=[]), text("3", "cat", role="phrase")]
+    )
+    spans = [("1", 2, 5), ("1", 1, 2), ("2", 0, 1)]
+    entities = table(Entity, [Entity(*row, f"{row[1]}", None, [], "annotated", "f", "/p") for row in spans])
+    kept, findings = tokenize(texts, entities, build(["a cat"], 400))
+    assert kept["texts"]["text"].to_list() == ["1", "3"]
+    assert kept["entities"].select("token_start", "token_end").rows() == [(1, 2)]
+    assert sorted(findings["reason"]) == ["span_no_tokens", "text_no_tokens", "text_rejected"]
+
+
+def test_the_demo_tokenizer_is_refused_for_other_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.parquet"
+    pl.DataFrame({"dataset": ["gqa", "own"], "generated": [True, False]}).write_parquet(path)
+    demo = Tokenizer(name=str(DEMO_TOKENIZER))
+    check_tokenizer(demo, "gqa", path)
+    with pytest.raises(MismatchError, match="own"):
+        check_tokenizer(demo, "own", path)
+    check_tokenizer(Tokenizer(name=str(DEMO_TOKENIZER), allow_demo=True), "own", path)
+    check_tokenizer(Tokenizer(name="bert-base-uncased"), "own", path)
+
+
+def test_given_negatives_get_tokens_of_their_own() -> None:
+    negatives = [NegativeText("a dog", "given"), NegativeText("cat", "given")]
+    texts = table(Text, [text("1", "a cat"), text("2", "a cat", negatives=negatives)])
+    tokenizer = build(["a cat", "a dog"], 400)
+    kept, _ = tokenize(texts, table(Entity, []), tokenizer)
+    found = kept["texts"]["negatives"].to_list()
+    assert found[0] == [] and [negative["text"] for negative in found[1]] == ["a dog", "cat"]
+    assert [tokenizer.decode(negative["tokens"]) for negative in found[1]] == ["a dog", "cat"]
