@@ -55,7 +55,7 @@ def _in_processes(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([function.__module__, *preload])
     size = min(workers, max(len(tasks), 1))
-    pool = ProcessPoolExecutor(size, context, initializer=_join_parent, initargs=[Path.cwd()])
+    pool = ProcessPoolExecutor(size, context, initializer=_join_parent, initargs=(Path.cwd(),))
     waiting: deque[Future[R]] = deque()
     try:
         for task in tasks:

@@ -1,6 +1,6 @@
 """Pre-norm transformer blocks with explicit masks (True = real).
 
-Legend: B batch, Q queries, K keys, H hidden.
+Legend: B batch, Q queries, K keys, H hidden; T texts, L tokens, P pictures, N picture tokens.
 """
 
 import torch
@@ -59,6 +59,31 @@ class SelfBlock(nn.Module):
         return x + self.drop(self.forward_layer(self.norm_forward(x)))
 
 
+class ByPicture:
+    """Texts side by side with the others of their picture, so that a picture's keys are computed once.
+
+    text_picture [T]: the picture of each text, in any order. S = most texts of one picture.
+    """
+
+    def __init__(self, text_picture: Tensor, pictures: int) -> None:
+        count = torch.bincount(text_picture, minlength=pictures)
+        order = text_picture.argsort(stable=True)
+        first = count.cumsum(0) - count
+        slot = torch.empty_like(text_picture)
+        slot[order] = torch.arange(len(order), device=order.device) - first[text_picture[order]]
+        self.pictures, self.slots = pictures, int(count.max())
+        self.place = text_picture * self.slots + slot
+
+    def pack(self, x: Tensor) -> Tensor:
+        """[T,L,H] → [P,S·L,H]; places without a text are zero."""
+        packed = x.new_zeros(self.pictures * self.slots, *x.shape[1:]).index_copy(0, self.place, x)
+        return packed.view(self.pictures, -1, x.shape[-1])
+
+    def unpack(self, packed: Tensor, length: int) -> Tensor:
+        """[P,S·L,H] → [T,L,H]."""
+        return packed.view(self.pictures * self.slots, length, -1)[self.place]
+
+
 class CrossBlock(nn.Module):
     """A SelfBlock over the text with attention to the picture in its middle."""
 
@@ -69,11 +94,14 @@ class CrossBlock(nn.Module):
         self.norm_forward, self.forward_layer = nn.LayerNorm(hidden), FeedForward(hidden, dropout)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
-        """x [B,Q,H] with mask [B,Q], context [B,K,H] with mask [B,K] → [B,Q,H]."""
-        normed = self.norm(x)
-        x = x + self.drop(self.attention(normed, normed, mask))
-        x = x + self.drop(self.cross(self.norm_cross(x), context, context_mask))
+    def forward(
+        self, text: Tensor, mask: Tensor, picture: Tensor, visible: Tensor, where: ByPicture, queries: int
+    ) -> Tensor:
+        """Texts [T,L,H] with mask [T,L], pictures [P,N,H] with visible [P,N] → the first `queries` states."""
+        normed, x = self.norm(text), text[:, :queries]
+        x = x + self.drop(self.attention(normed[:, :queries], normed, mask))
+        seen = self.cross(where.pack(self.norm_cross(x)), picture, visible)
+        x = x + self.drop(where.unpack(seen, x.shape[1]))
         return x + self.drop(self.forward_layer(self.norm_forward(x)))
 
 

@@ -44,8 +44,7 @@ class FusionModel(nn.Module):
     def answer_logits(self, batch: Batch) -> Tensor:
         """[T, A] for every text of the batch, taken as a question."""
         shared = self.trunk(batch)
-        rows = batch.text_picture
-        return self.vqa(shared.text, shared.text_mask, shared.picture[rows], shared.visible[rows])
+        return self.vqa(shared.text, shared.text_mask, shared.picture, shared.visible, batch.text_picture)
 
 
 def build(settings: Train, columns: list[Column], vocabulary: int, answers: int) -> FusionModel:

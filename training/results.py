@@ -1,0 +1,90 @@
+"""`python -m training.results`: what the demo built, where it lies, how it scored, and what to try next."""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from contract import manifest
+from contract.errors import ParamsError, run_command
+from contract.manifest import DataManifest
+from training.evaluate import table
+
+EVALUATION = Path("reports/evaluate.json")
+BUILT = {
+    "raw/demo": "the generated world: pictures, annotations, planted defects",
+    "weights/demo": "two small encoders, trained on it and frozen",
+    "features": "their tokens, a column per encoder",
+    "negatives": "nearest pictures of each picture",
+    "data": "record shards: texts, spans, boxes",
+    "runs/demo": "the trained model",
+    "runs/blind": "the same without eyes",
+    "reports": "open reports/dataset.html in a browser",
+}
+NEXT = """\
+What to try next (once: . .venv/bin/activate)
+  dvc repro                                                        nothing to do: everything is up to date
+  python -m data_pipeline show data/gqa-000.tar                    what is in a shard; add a KEY to see it
+  python -m training.fit --shards 'data/gqa-<000..099>.tar'        train your own (the quotes are needed)
+  python -m training.evaluate --run runs/demo --split testdev      score a run
+  python -m training.predict --run runs/demo --image {image} --question "{question}"
+  dvc metrics show                                                 the scores; dvc plots show: the curves
+Your own data: edit params.yaml (README, "Your own data")."""
+QUESTION = "What color is the ball?"
+
+EXAMPLES = """\
+examples:
+  python -m training.results        after dvc repro, in the project's folder
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Print the summary of what lies in the working directory."""
+    argparse.ArgumentParser(
+        prog="python -m training.results",
+        description="What the demo built, how it scored, what to try next.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
+    if not EVALUATION.is_file():
+        raise ParamsError(EVALUATION, "no such file", fix="build it: dvc repro")
+    scores = msgspec.json.decode(EVALUATION.read_bytes())
+    print(f"\nBuilt\n{built()}\n\nIn data/\n{contents()}")
+    print(f"\nAccuracy on held-out pictures (split {scores['split']})\n{table(scores['vqa'])}")
+    print(f"\n{NEXT.format(image=first_image(), question=QUESTION)}")
+
+
+def built() -> str:
+    """One line per folder: size and meaning."""
+    sizes = {name: size(Path(name)) for name in BUILT}
+    return "\n".join(f"  {name:<14}{sizes[name] / 1e6:>9,.1f} MB  {BUILT[name]}" for name in BUILT)
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below."""
+    return sum((Path(place) / name).stat().st_size for place, _, names in os.walk(folder) for name in names)
+
+
+def contents() -> str:
+    """One line per dataset and split: shards, pictures, texts that a task can use."""
+    totals: dict[str, Counter[str]] = {}
+    for facts in manifest.load(Path("data"), DataManifest).shards.values():
+        total = totals.setdefault(f"{facts.dataset} {facts.split}", Counter())
+        total.update({"shards": 1, "pictures": facts.samples, "questions": facts.texts.get("vqa", 0)})
+    return "\n".join(
+        f"  {name:<24}{t['shards']:>4} shards{t['pictures']:>8,} pictures{t['questions']:>8,} questions"
+        for name, t in totals.items()
+    )
+
+
+def first_image() -> str:
+    """A held-out picture to ask about."""
+    pictures = sorted(Path("raw/demo/gqa/images").glob("*.jpg"))
+    return str(pictures[-1]) if pictures else "x.jpg"
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(sys.argv[1:]))
