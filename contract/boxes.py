@@ -26,4 +26,6 @@ def is_valid(boxes_R4: ArrayLike) -> NDArray[np.bool_]:
 def area(boxes_R4: ArrayLike) -> NDArray[np.float64]:
     """[R] share of the picture that each box covers."""
     boxes = np.asarray(boxes_R4, np.float64).reshape(-1, 4)
-    return (boxes[:, 2] - boxes[:, 0]).clip(0) * (boxes[:, 3] - boxes[:, 1]).clip(0)
+    widths: Boxes = (boxes[:, 2] - boxes[:, 0]).clip(0)
+    heights: Boxes = (boxes[:, 3] - boxes[:, 1]).clip(0)
+    return widths * heights

@@ -62,7 +62,9 @@ def decode_array(content: bytes | memoryview, where: str) -> NDArray[Any]:
     start = _header_length(view)
     size = dtype.itemsize * math.prod(shape)
     if len(view) - start != size:
-        raise ShardError(where, "is cut or too long", found=f"{len(view) - start} bytes", expected=f"{size} bytes")
+        raise ShardError(
+            where, "is cut or too long", found=f"{len(view) - start} bytes", expected=f"{size} bytes"
+        )
     return np.frombuffer(view[start:], dtype).reshape(shape)
 
 

@@ -21,11 +21,11 @@ class Affine(Struct, frozen=True):
 
     def apply(self, points_P2: Points) -> Points:
         """[P,2] (x, y) of the original → [P,2] of the encoder's input."""
-        return points_P2 * np.asarray(self.scale) + np.asarray(self.shift)
+        return points_P2 * np.asarray(self.scale, np.float64) + np.asarray(self.shift, np.float64)
 
     def invert(self, points_P2: Points) -> Points:
         """[P,2] of the encoder's input → [P,2] of the original."""
-        return (points_P2 - np.asarray(self.shift)) / np.asarray(self.scale)
+        return (points_P2 - np.asarray(self.shift, np.float64)) / np.asarray(self.scale, np.float64)
 
 
 SQUASH = Affine()  # the whole picture fills the square, whatever its aspect
@@ -38,15 +38,17 @@ def cell_centres(grid: int) -> Points:
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
-def bilinear_weights(points_P2: Points, grid: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+def bilinear_weights(
+    points_P2: Points, grid: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
     """How to read a G×G token grid at points of the encoder's input.
 
     Returns cells [P,4], their weights [P,4] (sum 1) and inside [P]: False where the point lies outside
     the input. Same rule as `grid_sample(align_corners=False, padding_mode="border")`.
     """
-    inside = ((points_P2 >= 0) & (points_P2 <= 1)).all(1)
-    at = (points_P2 * grid - 0.5).clip(0, grid - 1)
-    low = np.minimum(np.floor(at).astype(np.int64), max(grid - 2, 0))
+    inside: NDArray[np.bool_] = np.all((points_P2 >= 0) & (points_P2 <= 1), axis=1)
+    at: Points = (points_P2 * grid - 0.5).clip(0, grid - 1)
+    low: NDArray[np.int64] = np.minimum(np.floor(at).astype(np.int64), max(grid - 2, 0))
     high = np.minimum(low + 1, grid - 1)
     (fx, fy), (x0, y0), (x1, y1) = (at - low).T, low.T, high.T
     cells = np.stack([y0 * grid + x0, y0 * grid + x1, y1 * grid + x0, y1 * grid + x1], axis=1)

@@ -48,6 +48,8 @@ class Index:
 
     def member(self, suffix: str, where: object) -> int:
         """Position of a member in each sample, or the error that lists what there is."""
+        if not len(self):  # a scan of an empty shard finds no names
+            return 0
         if suffix not in self.suffixes:
             raise ShardError(where, f"has no member .{suffix}", expected=f"one of {', '.join(self.suffixes)}")
         return self.suffixes.index(suffix)
@@ -56,7 +58,9 @@ class Index:
         """Write beside, then rename."""
         body = b"".join(name.encode("ascii").ljust(SUFFIX_BYTES, b"\0") for name in self.suffixes)
         body += self.rows.tobytes()
-        head = HEADER.pack(MAGIC, self.tar_bytes, len(self.rows), len(self.suffixes), xxhash.xxh3_64_intdigest(body), 0)
+        head = HEADER.pack(
+            MAGIC, self.tar_bytes, len(self.rows), len(self.suffixes), xxhash.xxh3_64_intdigest(body), 0
+        )
         write_atomic(path, head + body)
 
 
@@ -88,7 +92,9 @@ def load(shard: Path) -> Index:
 def parse(content: bytes, path: Path, tar_bytes: int) -> Index:
     """An index from its bytes. ShardError if it is damaged or belongs to another tar."""
     if len(content) < HEADER.size or not content.startswith(MAGIC):
-        raise ShardError(path, "is not an index of format 1", found=content[:8], fix="delete it; it is rebuilt by a scan")
+        raise ShardError(
+            path, "is not an index of format 1", found=content[:8], fix="delete it; it is rebuilt by a scan"
+        )
     _, stated, samples, members, digest, _ = HEADER.unpack_from(content)
     body = content[HEADER.size :]
     names, row = members * SUFFIX_BYTES, row_type(members) if members < 64 else None
@@ -102,12 +108,14 @@ def parse(content: bytes, path: Path, tar_bytes: int) -> Index:
             expected=f"{stated} bytes",
             fix="fetch the shard and its index again, or rebuild them",
         )
-    suffixes = [body[i : i + SUFFIX_BYTES].rstrip(b"\0").decode("ascii") for i in range(0, names, SUFFIX_BYTES)]
+    suffixes = [
+        body[i : i + SUFFIX_BYTES].rstrip(b"\0").decode("ascii") for i in range(0, names, SUFFIX_BYTES)
+    ]
     return Index(suffixes, np.frombuffer(body, row, offset=names), tar_bytes)
 
 
 def scan(shard: Path) -> Index:
-    """Rebuild the index from the tar's headers. Payload bits are then unchecked, and text counts unknown (0)."""
+    """Rebuild the index from the tar's headers. Payload bits are then unchecked, text counts unknown (0)."""
     with tar.open_shard(shard) as file:
         members = list(tar.scan(file, str(shard)))
         length = file.seek(0, 2)
@@ -140,7 +148,12 @@ def _group(members: list[tar.Member], where: str) -> tuple[list[str], list[str],
 def count_texts(record: Record) -> tuple[int, int, int, int]:
     """How many texts of a record each of COUNTED can use."""
     texts = record.texts
-    return (sum(map(is_vqa, texts)), sum(map(is_pair, texts)), sum(map(is_region, texts)), sum(map(is_cir, texts)))
+    return (
+        sum(map(is_vqa, texts)),
+        sum(map(is_pair, texts)),
+        sum(map(is_region, texts)),
+        sum(map(is_cir, texts)),
+    )
 
 
 def is_vqa(text: Text) -> bool:

@@ -99,12 +99,14 @@ def save(folder: Path, manifest: DataManifest | FeatureManifest | NegativesManif
 
 
 def load(folder: Path, kind: type[T]) -> T:
-    """Read a folder's manifest. ShardError where there is none, MismatchError where it is of another version."""
+    """A folder's manifest. ShardError where there is none, MismatchError where it is of another version."""
     path = folder / NAME
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise ShardError(path, "no such manifest", fix=f"fetch it (dvc pull {path}) or build it (dvc repro)") from None
+        raise ShardError(
+            path, "no such manifest", fix=f"fetch it (dvc pull {path}) or build it (dvc repro)"
+        ) from None
     try:
         manifest = msgspec.json.decode(content, type=kind)
     except msgspec.DecodeError as error:

@@ -31,7 +31,7 @@ class Strict(Struct, forbid_unknown_fields=True, frozen=True):
     """A section in which an unknown key is an error."""
 
 
-class DemoGqa(Strict):
+class DemoGqa(Strict, frozen=True):
     """Pictures per split of the generated GQA."""
 
     train: Positive = 2200
@@ -39,7 +39,7 @@ class DemoGqa(Strict):
     testdev: Positive = 60
 
 
-class DemoCirr(Strict):
+class DemoCirr(Strict, frozen=True):
     """Pictures per split of the generated CIRR."""
 
     train: Positive = 360
@@ -47,7 +47,7 @@ class DemoCirr(Strict):
     test1: Positive = 60
 
 
-class Demo(Strict):
+class Demo(Strict, frozen=True):
     """The generated world (stage demo). Sizes are pictures, except `questions`: per GQA picture."""
 
     gqa: DemoGqa = DemoGqa()
@@ -57,7 +57,7 @@ class Demo(Strict):
     coco: Positive = 120
 
 
-class Pretrain(Strict):
+class Pretrain(Strict, frozen=True):
     """Stage pretrain: the demo's own weights. Steps and not seconds, so that the bytes repeat."""
 
     encoders: list[str]
@@ -66,14 +66,14 @@ class Pretrain(Strict):
     learning_rate: float = 2e-3
 
 
-class Drop(Strict):
+class Drop(Strict, frozen=True):
     """One delivery of raw data. Shards per split are fixed when it arrives; later drops open new ones."""
 
     shards: dict[str, Positive]
     path: str = "."  # relative to the dataset's folder
 
 
-class Dataset(Strict):
+class Dataset(Strict, frozen=True):
     """One dataset: a reader, a folder and the drops in it."""
 
     format: str  # names data_pipeline/readers/<format>.py
@@ -84,14 +84,14 @@ class Dataset(Strict):
     options: dict[str, Any] = {}  # the reader's own, checked by the reader
 
 
-class BoxRules(Strict):
+class BoxRules(Strict, frozen=True):
     """What stage validate does to boxes. Lengths in pixels of the picture, areas as a share of it."""
 
     max_overhang: Annotated[float, Meta(ge=0.0)] = 2.0
     min_area: Share = 0.0
 
 
-class Tokenizer(Strict):
+class Tokenizer(Strict, frozen=True):
     """The tokenizer of the texts: a tokenizers JSON file, or a hub name."""
 
     name: str
@@ -99,7 +99,7 @@ class Tokenizer(Strict):
     allow_demo: bool = False
 
 
-class Encoder(Strict):
+class Encoder(Strict, frozen=True):
     """One frozen encoder; its features are the column `features/<its name>/`."""
 
     architecture: str  # names data_pipeline/encoders/<architecture>.py
@@ -115,26 +115,26 @@ class Encoder(Strict):
     allow_demo_weights: bool = False
 
 
-class NegativesParams(Strict):
+class NegativesParams(Strict, frozen=True):
     """Stage negatives: exact picture neighbours in one encoder's feature space."""
 
     encoder: str
     per_picture: Positive = 16
 
 
-class ShardsParams(Strict):
+class ShardsParams(Strict, frozen=True):
     """Stage shards. thumbnails: longest side in pixels, 0 for none."""
 
     thumbnails: Count = 0
 
 
-class Report(Strict):
+class Report(Strict, frozen=True):
     """Stage report: pictures shown per reject reason, and samples per dataset."""
 
     examples: Positive = 6
 
 
-class Params(Strict, kw_only=True):
+class Params(Strict, kw_only=True, frozen=True):
     """The whole of params.yaml. `train` and `evaluate` are checked by `training.config`."""
 
     seed: int = 0
@@ -171,7 +171,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = parse_yaml(path.read_text("utf8"))
     except FileNotFoundError:
-        raise ParamsError(path, "no such file", fix="run from the project's folder, or name it by --params") from None
+        raise ParamsError(
+            path, "no such file", fix="run from the project's folder, or name it by --params"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(path, f"is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -204,7 +206,7 @@ def check_keys(content: object, kind: Any, where: str, place: str = "") -> None:
                 raise _unknown_key(where, f"{place}{key}", str(key), list(fields))
             check_keys(value, fields[key], where, f"{place}{key}.")
         return
-    inner = getattr(kind, "__args__", ())
+    inner: tuple[Any, ...] = getattr(kind, "__args__", ())
     if isinstance(content, Mapping) and len(inner) == 2:
         for key, value in content.items():
             check_keys(value, inner[1], where, f"{place}{key}.")

@@ -1,10 +1,10 @@
 """`--shards`: names, ranges, globs and folders → shard files.
 
-    data/gqa-000.tar            one shard
-    data/gqa-<000..099>.tar     a range; quote it, for the shell reads < and > as redirections
-    data/gqa-{000..099}.tar     the same; unquoted, the shell itself makes a hundred names of it
-    'data/gqa-*.tar'            a glob
-    data                        a folder: every shard in it
+data/gqa-000.tar            one shard
+data/gqa-<000..099>.tar     a range; quote it, for the shell reads < and > as redirections
+data/gqa-{000..099}.tar     the same; unquoted, the shell itself makes a hundred names of it
+'data/gqa-*.tar'            a glob
+data                        a folder: every shard in it
 """
 
 import re
@@ -64,7 +64,9 @@ def _range(pattern: str) -> list[Path]:
     first, last = match.groups()
     low, high, width = int(first), int(last), len(first)
     if high < low or high - low >= MAX_RANGE:
-        raise ShardError(pattern, "is not a range of shards", found=f"{first}..{last}", expected="<first..last>")
+        raise ShardError(
+            pattern, "is not a range of shards", found=f"{first}..{last}", expected="<first..last>"
+        )
     numbers = [f"{number:0{width}d}" for number in range(low, high + 1)]
     paths = [Path(pattern[: match.start()] + number + pattern[match.end() :]) for number in numbers]
     missing = [number for number, path in zip(numbers, paths, strict=True) if not path.is_file()]

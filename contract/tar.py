@@ -85,7 +85,9 @@ def scan(file: BinaryIO, where: str) -> Iterator[Member]:
     while True:
         block = os.pread(file.fileno(), BLOCK, offset)
         if len(block) < BLOCK:
-            raise ShardError(where, f"is cut at byte {offset}: no end-of-archive block", found=f"{length} bytes")
+            raise ShardError(
+                where, f"is cut at byte {offset}: no end-of-archive block", found=f"{length} bytes"
+            )
         if block == bytes(BLOCK):
             return _check_end(file, offset, where)
         member, kind = _parse(block, offset, where)
@@ -107,7 +109,9 @@ def _check_end(file: BinaryIO, offset: int, where: str) -> None:
 def _parse(block: bytes, offset: int, where: str) -> tuple[Member, bytes]:
     stored = _octal(block[148:156], offset, where)
     if stored != _checksum(block):
-        raise ShardError(where, f"has a damaged header at byte {offset}", fix="fetch the shard again, or rebuild it")
+        raise ShardError(
+            where, f"has a damaged header at byte {offset}", fix="fetch the shard again, or rebuild it"
+        )
     kind = block[156:157]
     name = block[:NAME_BYTES].split(b"\0")[0].decode("utf8", "replace")
     if kind not in REGULAR + EXTENDED:
@@ -150,4 +154,6 @@ def open_shard(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except FileNotFoundError:
-        raise ShardError(path, "no such shard", fix=f"fetch it (dvc pull {path}) or build it (dvc repro)") from None
+        raise ShardError(
+            path, "no such shard", fix=f"fetch it (dvc pull {path}) or build it (dvc repro)"
+        ) from None

@@ -28,6 +28,12 @@ COMMANDS = {
     "encode": "encode one picture with the encoders of a feature column",
     "tokenizer": "make a tokenizer file from texts",
 }
+EXAMPLE = {
+    **{name: f"python -m data_pipeline {name}" for name in STAGES},
+    **{name: f"python -m data_pipeline {name} demo" for name in ("demo", "pretrain")},
+    **{name: f"python -m data_pipeline {name} gqa" for name in ("read", "scan", "validate", "spans")},
+    "features": "python -m data_pipeline features vit",
+}
 EXAMPLES = """\
 examples:
   dvc repro                                        run every stage that is out of date
@@ -64,7 +70,10 @@ def main(arguments: list[str]) -> int | None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.arguments(parser)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings (default: params.yaml)")
+    parser.epilog = parser.epilog or f"example:\n  {EXAMPLE[name]}"
+    parser.add_argument(
+        "--params", type=Path, default=Path("params.yaml"), help="settings (default: params.yaml)"
+    )
     status: int | None = module.run(parser.parse_args(rest))
     return status
 

@@ -14,7 +14,14 @@ from tokenizers.pre_tokenizers import Whitespace
 from contract import codec, manifest, record
 from contract.files import sha256_file
 from contract.index import count_texts
-from contract.manifest import DataManifest, FeatureManifest, NegativesManifest, ShardFacts, TokenizerFacts, WeightsFacts
+from contract.manifest import (
+    DataManifest,
+    FeatureManifest,
+    NegativesManifest,
+    ShardFacts,
+    TokenizerFacts,
+    WeightsFacts,
+)
 from contract.record import Near, Negatives, Record, Regions, Text
 from contract.seeds import rng
 from data_pipeline.shard_writer import Sample, write_shard
@@ -36,7 +43,9 @@ train:
 """
 
 
-def build(folder: Path, train: int = 40, val: int = 12, shards: int = 4, features_as: str = "float16") -> None:
+def build(
+    folder: Path, train: int = 40, val: int = 12, shards: int = 4, features_as: str = "float16"
+) -> None:
     """data/, features/{vit,esam}/, negatives/ and params.yaml under `folder`."""
     (folder / "params.yaml").write_text(PARAMS)
     parts = {f"toy-{n:03d}": ("train", range(n, train, shards)) for n in range(shards)}
@@ -45,11 +54,21 @@ def build(folder: Path, train: int = 40, val: int = 12, shards: int = 4, feature
     for shard, (split, numbers) in parts.items():
         records = {key(number): picture(number) for number in numbers}
         near = list(records)
-        write(facts["data"], folder / "data" / f"{shard}.tar", "json", split, {k: codec.encode(r) for k, r in records.items()}, records)
+        write(
+            facts["data"],
+            folder / "data" / f"{shard}.tar",
+            "json",
+            split,
+            {k: codec.encode(r) for k, r in records.items()},
+            records,
+        )
         for name in WIDTHS:
             arrays = {key(n): codec.encode_array(features(n, name).astype(features_as)) for n in numbers}
             write(facts[name], folder / "features" / name / f"{shard}.tar", f"{name}.npy", split, arrays)
-        mined = {k: codec.encode(Negatives(Near([o for o in near if o != k][:3], ["", "", ""], [0.9, 0.8, 0.7]))) for k in near}
+        mined = {
+            k: codec.encode(Negatives(Near([o for o in near if o != k][:3], ["", "", ""], [0.9, 0.8, 0.7])))
+            for k in near
+        }
         write(facts["negatives"], folder / "negatives" / f"{shard}.tar", "neg.json", split, mined)
     save_manifests(folder, facts)
 
@@ -95,7 +114,12 @@ def features(number: int, name: str) -> NDArray[np.float64]:
 
 
 def write(
-    facts: dict[str, ShardFacts], path: Path, suffix: str, split: str, members: dict[str, bytes], records: dict[str, Record] | None = None
+    facts: dict[str, ShardFacts],
+    path: Path,
+    suffix: str,
+    split: str,
+    members: dict[str, bytes],
+    records: dict[str, Record] | None = None,
 ) -> None:
     """One tar and its facts for the manifest."""
     counts = {k: count_texts(r) for k, r in (records or {}).items()}
@@ -116,7 +140,22 @@ def save_manifests(folder: Path, facts: dict[str, dict[str, ShardFacts]]) -> Non
     for name, width in WIDTHS.items():
         weights = WeightsFacts("random", f"{name}-weights")
         column = FeatureManifest(
-            1, name, "toy", "toy", weights, "squash", 64, GRID, CLS[name], width, "float16", 1, 1, 1, {}, facts[name]
+            1,
+            name,
+            "toy",
+            "toy",
+            weights,
+            "squash",
+            64,
+            GRID,
+            CLS[name],
+            width,
+            "float16",
+            1,
+            1,
+            1,
+            {},
+            facts[name],
         )
         manifest.save(folder / "features" / name, column)
     mined = NegativesManifest(1, record.fingerprint(), "vit", "vit-weights", 3, facts["negatives"])

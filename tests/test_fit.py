@@ -81,21 +81,38 @@ def test_init_takes_what_fits_and_lists_what_is_new(world, capsys):
 
 def test_learning_and_evaluation(world):
     synthetic.build(world, train=300, val=60)
-    train("--run", "runs/a", "--set", "optim.epochs=25", "optim.batch=32", "log_every=50", "checkpoint_every=1000")
+    train(
+        "--run",
+        "runs/a",
+        "--set",
+        "optim.epochs=25",
+        "optim.batch=32",
+        "log_every=50",
+        "checkpoint_every=1000",
+    )
     train("--run", "runs/blind", "--blind")
-    evaluate.main(["--run", "runs/a", "--blind", "runs/blind", "--out", "scores.json", "--by-type", "types.json"])
+    evaluate.main(
+        ["--run", "runs/a", "--blind", "runs/blind", "--out", "scores.json", "--by-type", "types.json"]
+    )
     scores = json.loads(Path("scores.json").read_text())["vqa"]
     assert scores["accuracy"] > scores["shuffled_pictures"] + 0.2
     assert scores["accuracy"] > max(scores["blind"], scores["majority"]) + 0.2
     assert scores["questions"] == 120 == sum(kind["questions"] for kind in scores["by_type"].values())
-    assert {row["type"] for row in json.loads(Path("types.json").read_text())} == {"choose/left", "choose/top"}
+    assert {row["type"] for row in json.loads(Path("types.json").read_text())} == {
+        "choose/left",
+        "choose/top",
+    }
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         (["--shards", "nowhere"], ShardError, "no such shard"),
-        (["--shards", "data/toy-<000..009>.tar"], ShardError, r"missing 004–009[\s\S]*data/ holds toy-000–003"),
+        (
+            ["--shards", "data/toy-<000..009>.tar"],
+            ShardError,
+            r"missing 004–009[\s\S]*data/ holds toy-000–003",
+        ),
         (["--shards", "data/toy-val-000.tar"], ShardError, "is of split 'val'"),
         (["--shards", "data/tay-*.tar"], ShardError, "holds no shard"),
         (["--set", "optim.epoch=3"], ParamsError, "did you mean 'epochs'"),
@@ -117,7 +134,9 @@ def test_a_users_mistake_is_one_clear_error(world, arguments, error, message):
 
 def test_the_command_says_the_error_without_a_traceback(world):
     command = [sys.executable, "-m", "training.fit", "--shards", "nowhere"]
-    done = subprocess.run(command, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: nowhere: no such shard") and "Traceback" not in done.stderr
 

@@ -94,7 +94,10 @@ def test_hidden_tokens_do_not_change_the_visible_output():
     encoder = PictureEncoder([FINE, COARSE], 16, "gated", 0.5).eval()
     features = {"vit": torch.randn(1, 65, 3), "esam": torch.randn(1, 16, 3)}
     visible = {"vit": torch.rand(1, 65) > 0.5, "esam": torch.rand(1, 16) > 0.5}
-    blurred = {name: torch.where(visible[name][..., None], x, torch.full_like(x, 7.0)) for name, x in features.items()}
+    blurred = {
+        name: torch.where(visible[name][..., None], x, torch.full_like(x, 7.0))
+        for name, x in features.items()
+    }
     first, seen = encoder(features, visible, 1)
     second, _ = encoder(blurred, visible, 1)
     assert torch.equal(first[seen], second[seen])

@@ -1,4 +1,4 @@
-"""The stream on small shards: complete, the same whatever the threads and the start, and never silently wrong."""
+"""The stream: complete, the same whatever the threads and the start, and never silently wrong."""
 
 from pathlib import Path
 
@@ -81,7 +81,10 @@ def test_masks_differ_by_epoch_and_agree_between_columns(world):
 
 
 def test_development_and_training_pictures_are_disjoint_and_complete(world):
-    parts = [Stream(shards(world), ["vqa"], batch=4, development=0.3, part=part) for part in ("train", "development")]
+    parts = [
+        Stream(shards(world), ["vqa"], batch=4, development=0.3, part=part)
+        for part in ("train", "development")
+    ]
     keys = [{key for batch in _once(part) for key in batch.keys} for part in parts]
     assert not keys[0] & keys[1] and len(keys[0] | keys[1]) == 40 and keys[1]
 
@@ -165,6 +168,8 @@ def test_another_tokenizer_is_refused(own):
 
 
 def test_negatives_outside_the_given_shards_are_counted(own):
-    stream = Stream(open_shards([str(own / "data" / "toy-000.tar")], ["vit"]), ["vqa"], batch=4, negatives=2, stop=4)
+    stream = Stream(
+        open_shards([str(own / "data" / "toy-000.tar")], ["vit"]), ["vqa"], batch=4, negatives=2, stop=4
+    )
     list(stream)
     assert stream.unresolved == 0 and stream.wanted == 8

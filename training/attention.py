@@ -40,7 +40,9 @@ class FeedForward(nn.Sequential):
     """Linear → GELU → Linear, four times as wide inside."""
 
     def __init__(self, hidden: int, dropout: float) -> None:
-        super().__init__(nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * hidden, hidden))
+        super().__init__(
+            nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * hidden, hidden)
+        )
 
 
 class SelfBlock(nn.Module):
@@ -106,7 +108,7 @@ class CrossBlock(nn.Module):
 
 
 def sincos_2d(points_N2: Tensor, hidden: int) -> Tensor:
-    """[N,hidden] sine–cosine code of points (x, y) in [0, 1], a quarter of the width for each of sin/cos x/y."""
+    """[N,hidden] code of points (x, y) in [0, 1]: sines and cosines of x, then of y, in rising octaves."""
     octaves = torch.arange(hidden // 4, dtype=torch.float32, device=points_N2.device)
     frequency = torch.pi * 32.0 ** (octaves / max(hidden // 4 - 1, 1))
     angles = points_N2[:, :, None].float() * frequency

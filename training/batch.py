@@ -6,6 +6,7 @@ K negatives. True = real or visible; -1 = none.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,10 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with every tensor on `device`."""
-        return Batch(**{field.name: _move(getattr(self, field.name), device) for field in fields(self)})
+        moved: dict[str, Any] = {
+            field.name: _move(getattr(self, field.name), device) for field in fields(self)
+        }
+        return Batch(**moved)
 
 
 def _move(value: object, device: torch.device) -> object:

@@ -1,7 +1,7 @@
 """Everything that a next step depends on, as safetensors and JSON, whole or not at all.
 
-    checkpoints/step-00000400/{model,optimizer}.safetensors, state.json
-    checkpoints/last.json, best.json      {"step": 400}: which of them it is
+checkpoints/step-00000400/{model,optimizer}.safetensors, state.json
+checkpoints/last.json, best.json      {"step": 400}: which of them it is
 """
 
 from pathlib import Path
@@ -70,7 +70,11 @@ def load_model(checkpoint: Path, model: nn.Module) -> None:
 def init_model(checkpoint: Path, model: nn.Module) -> tuple[list[str], list[str]]:
     """Load what fits by name and shape; returns (loaded, new) parameter names. An empty fit is an error."""
     stored, expected = _read(checkpoint / "model.safetensors"), model.state_dict()
-    fits = {name: value for name, value in stored.items() if name in expected and value.shape == expected[name].shape}
+    fits = {
+        name: value
+        for name, value in stored.items()
+        if name in expected and value.shape == expected[name].shape
+    }
     if not fits:
         raise MismatchError(checkpoint, "shares no parameter with this model", found=_some(sorted(stored)))
     model.load_state_dict(fits, strict=False)
@@ -89,9 +93,15 @@ def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Op
     """Moments and step counts of every parameter, by name."""
     stored = _read(checkpoint / "optimizer.safetensors")
     for name, parameter in model.named_parameters():
-        parts = {part: stored[f"{name}.{part}"] for part in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{part}" in stored}
+        parts = {
+            part: stored[f"{name}.{part}"]
+            for part in ("step", "exp_avg", "exp_avg_sq")
+            if f"{name}.{part}" in stored
+        }
         if parts:
-            moved = {part: value.to(parameter.device) if part != "step" else value for part, value in parts.items()}
+            moved = {
+                part: value.to(parameter.device) if part != "step" else value for part, value in parts.items()
+            }
             optimizer.state[parameter] = moved
 
 
@@ -111,13 +121,17 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise MismatchError(path, f"cannot be read: {error}") from None
 
 
-def _differences(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+def _differences(
+    stored: dict[str, Tensor], expected: dict[str, Tensor]
+) -> tuple[list[str], list[str], list[str]]:
     shapes = [name for name in stored if name in expected and stored[name].shape != expected[name].shape]
     return sorted(set(expected) - set(stored)), sorted(set(stored) - set(expected)), shapes
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
+    return (
+        ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "none"
+    )
 
 
 def _name(step: int) -> str:

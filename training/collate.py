@@ -39,14 +39,21 @@ def texts(chosen: Sequence[Chosen], answers: dict[str, int], max_tokens: int) ->
     }
 
 
-def regions(chosen: Sequence[Chosen], records: Sequence[Record], wanted: bool, max_tokens: int) -> dict[str, Any]:
+def regions(
+    chosen: Sequence[Chosen], records: Sequence[Record], wanted: bool, max_tokens: int
+) -> dict[str, Any]:
     """Boxes of the anchors, entity spans of the texts, and the links between them."""
-    boxes, box_picture, first = [], [], []
+    boxes: list[tuple[float, ...]] = []
+    box_picture: list[int] = []
+    first: list[int] = []
     for number, record in enumerate(records if wanted else ()):
         first.append(len(boxes))
         boxes += record.regions.box
         box_picture += [number] * len(record.regions.box)
-    spans, span_text, links, about = [], [], [], []
+    spans: list[tuple[int, int]] = []
+    span_text: list[int] = []
+    links: list[tuple[int, int]] = []
+    about: list[tuple[int, int]] = []
     for number, entry in enumerate(chosen if wanted else ()):
         base = first[entry.picture]
         about += [(number, base + row) for row in entry.text.about]
@@ -75,7 +82,9 @@ def targets(chosen: Sequence[Chosen], picture: dict[str, int]) -> dict[str, Any]
     return {"target": _ints(hard), "members": torch.from_numpy(members)}
 
 
-def negatives(chosen: Sequence[Chosen], near: Sequence[Sequence[str]], picture: dict[str, int], count: int) -> dict[str, Any]:
+def negatives(
+    chosen: Sequence[Chosen], near: Sequence[Sequence[str]], picture: dict[str, int], count: int
+) -> dict[str, Any]:
     """Negative pictures [T, K] from each anchor's resolved neighbours; texts come with text neighbours."""
     table = np.full((len(chosen), count), -1, np.int64)
     for row, entry in zip(table, chosen, strict=True):

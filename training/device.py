@@ -14,7 +14,9 @@ def choose(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ParamsError("--device", f"unknown device '{name}'", expected="auto, cpu, cuda or cuda:1") from None
+        raise ParamsError(
+            "--device", f"unknown device '{name}'", expected="auto, cpu, cuda or cuda:1"
+        ) from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ParamsError("--device", "no CUDA device here", found=name, fix="--device cpu")
     return device

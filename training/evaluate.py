@@ -47,11 +47,15 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--blind", type=Path, metavar="RUN", help="a run trained with fit --blind")
     parser.add_argument("--split", default="val", help="split to score (default: val)")
-    parser.add_argument("--shards", nargs="+", metavar="PATTERN", help="default: the folder the run was trained from")
+    parser.add_argument(
+        "--shards", nargs="+", metavar="PATTERN", help="default: the folder the run was trained from"
+    )
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     parser.add_argument("--batch", type=int, default=64, help="pictures at a time (default: 64)")
     parser.add_argument("--out", type=Path, help="result file (default: evaluations/<run>-<split>.json)")
-    parser.add_argument("--by-type", type=Path, metavar="FILE", help="also write a list per type, for dvc plots")
+    parser.add_argument(
+        "--by-type", type=Path, metavar="FILE", help="also write a list per type, for dvc plots"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     return parser
 
@@ -65,14 +69,18 @@ def main(arguments: list[str]) -> None:
     run.check_identity(current, shards)
     models = {"accuracy": run.trained_model(current, options.checkpoint).to(where).eval()}
     if options.blind:
-        models["blind"] = run.trained_model(_open_blind(options.blind, current), options.checkpoint).to(where).eval()
+        models["blind"] = (
+            run.trained_model(_open_blind(options.blind, current), options.checkpoint).to(where).eval()
+        )
     answered = answer(models, shards, options.batch, where)
     _add_majority(answered, current)
     result = {"run": str(options.run), "split": options.split, "vqa": summarize(answered, shards.answers)}
     out = options.out or Path("evaluations") / f"{options.run.name}-{options.split}.json"
     write_atomic(out, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     if options.by_type:
-        write_atomic(options.by_type, msgspec.json.format(msgspec.json.encode(_rows(result["vqa"])), indent=1) + b"\n")
+        write_atomic(
+            options.by_type, msgspec.json.format(msgspec.json.encode(_rows(result["vqa"])), indent=1) + b"\n"
+        )
     print(table(result["vqa"]))
     print(f"written: {out}")
 
@@ -93,7 +101,10 @@ def answer(models: dict[str, FusionModel], shards: ShardSet, batch: int, where: 
             found.predicted[name] += _words(model, moved, shards.answers)
         found.predicted["shuffled_pictures"] += _words(first, _shuffled(moved), shards.answers)
         found.types += part.text_type
-        found.answers += [truths[part.keys[row], text] for row, text in zip(part.text_picture.tolist(), part.text_id, strict=True)]
+        found.answers += [
+            truths[part.keys[row], text]
+            for row, text in zip(part.text_picture.tolist(), part.text_id, strict=True)
+        ]
     return found
 
 
@@ -141,8 +152,13 @@ def _open_blind(folder: Path, beside: Run) -> Run:
     """The blind run must see nothing and answer in the same words."""
     blind = run.open_run(folder)
     if blind.settings.inputs:
-        raise ParamsError(folder, "is not blind", found=f"inputs {blind.settings.inputs}", fix="train it by fit --blind")
-    if blind.config.answers != beside.config.answers or blind.config.identity.tokenizer != beside.config.identity.tokenizer:
+        raise ParamsError(
+            folder, "is not blind", found=f"inputs {blind.settings.inputs}", fix="train it by fit --blind"
+        )
+    if (
+        blind.config.answers != beside.config.answers
+        or blind.config.identity.tokenizer != beside.config.identity.tokenizer
+    ):
         raise ParamsError(folder, f"was trained on other shards than {beside.folder}", fix="train it again")
     return blind
 
@@ -188,7 +204,8 @@ def table(result: dict[str, Any]) -> str:
     for name, scores in [("all", result), *result["by_type"].items()]:
         cells = [scores.get(column) for column in columns]
         lines.append(
-            f"{name:<18}{scores['questions']:>10,}" + "".join(f"{100 * c:>9.1f}%" if c is not None else f"{'–':>10}" for c in cells)
+            f"{name:<18}{scores['questions']:>10,}"
+            + "".join(f"{100 * c:>9.1f}%" if c is not None else f"{'–':>10}" for c in cells)
         )
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from training.tasks import task
 
 EXAMPLES = """\
 examples:
-  python -m training.fit --shards 'data/gqa-<000..099>.tar'    a range of shards; the quotes are needed (below)
+  python -m training.fit --shards 'data/gqa-<000..099>.tar'    a range; the quotes are needed (see below)
   python -m training.fit --shards data/gqa-{000..099}.tar      the shell makes a hundred names of it
   python -m training.fit --shards 'data/gqa-*.tar'             a glob: its training shards
   python -m training.fit --shards data                         a folder: its training shards
@@ -44,14 +45,22 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--shards", nargs="+", default=["data"], metavar="PATTERN", help="default: data")
-    parser.add_argument("--features", type=Path, help="folder of the feature columns (default: beside the shards')")
-    parser.add_argument("--allow-split", action="store_true", help="train on shards that are no training split")
+    parser.add_argument(
+        "--features", type=Path, help="folder of the feature columns (default: beside the shards')"
+    )
+    parser.add_argument(
+        "--allow-split", action="store_true", help="train on shards that are no training split"
+    )
     parser.add_argument("--run", type=Path, help="folder of the run (default: runs/<time>-<tasks>)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run, with its own settings")
     parser.add_argument("--init", type=Path, metavar="RUN", help="start from another run's best weights")
     parser.add_argument("--blind", action="store_true", help="no picture at all: the question-only baseline")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override `train`")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings (default: params.yaml)")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override `train`"
+    )
+    parser.add_argument(
+        "--params", type=Path, default=Path("params.yaml"), help="settings (default: params.yaml)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     return parser
 
@@ -65,7 +74,14 @@ def main(arguments: list[str]) -> None:
     stream, development = _streams(shards, current, state)
     _announce(current, shards, stream, model, where)
     state = loop.train(
-        model.to(where), stream, development, current.settings, current.config.seed, current.folder, state, where
+        model.to(where),
+        stream,
+        development,
+        current.settings,
+        current.config.seed,
+        current.folder,
+        state,
+        where,
     )
     print(f"done: {state.step} steps, checkpoints in {current.folder}/checkpoints")
     print(f"next: python -m training.evaluate --run {current.folder}")
@@ -76,7 +92,8 @@ def _refuse_beside_resume(options: argparse.Namespace) -> None:
     for name in ("shards", "features", "allow_split", "run", "init", "blind", "set"):
         if getattr(options, name) != getattr(defaults, name):
             raise ParamsError(
-                f"--{name.replace('_', '-')}", "does not go with --resume: a run goes on with its own settings"
+                f"--{name.replace('_', '-')}",
+                "does not go with --resume: a run goes on with its own settings",
             )
 
 
@@ -100,7 +117,11 @@ def _begin(options: argparse.Namespace) -> tuple[Run, ShardSet, FusionModel]:
     model = _fresh_model(settings, seed, shards)
     if options.init:
         loaded, new = checkpoint.init_model(checkpoint.find(options.init, "best"), model)
-        print(f"init     {options.init}: {len(loaded)} parameters loaded, {len(new)} new{': ' if new else ''}{', '.join(new)}")
+        print(
+            f"init     {options.init}: {len(loaded)} parameters loaded, {len(new)} new",
+            *new,
+            sep="\n           ",
+        )
     stored = RunConfig(
         settings=config.to_builtins(settings),
         seed=seed,
@@ -121,7 +142,8 @@ def _name(settings: Train) -> Path:
 
 def _open(patterns: list[str], settings: Train, allow_split: bool, features: str | None) -> ShardSet:
     columns = list(settings.inputs.values())
-    return open_shards(patterns, columns, split=TRAIN, allow_split=allow_split, features=features and Path(features))
+    beside = Path(features) if features else None
+    return open_shards(patterns, columns, split=TRAIN, allow_split=allow_split, features=beside)
 
 
 def _fresh_model(settings: Train, seed: int, shards: ShardSet) -> FusionModel:
@@ -138,42 +160,54 @@ def _state(current: Run, model: FusionModel, resumed: bool) -> State:
 
 
 def _streams(shards: ShardSet, current: Run, state: State) -> tuple[Stream, Stream | None]:
-    settings, seed = current.settings, current.config.seed
-    shared = {"tasks": list(settings.tasks), "max_tokens": settings.model.max_tokens, "threads": settings.threads}
+    """The training rows from where the run stands, and the development rows in a fixed order."""
+    settings = current.settings
     take = None if settings.optim.texts_per_image == "all" else settings.optim.texts_per_image
-    stream = Stream(
+    part = partial(
+        Stream,
         shards,
+        list(settings.tasks),
+        max_tokens=settings.model.max_tokens,
+        threads=settings.threads,
+        ahead=settings.ahead,
+        development=settings.development,
+    )
+    stream = part(
         batch=settings.optim.batch // settings.optim.accumulate,
+        seed=current.config.seed,
         texts_per_image=take,
         mask=settings.masking,
         position=state.position,
-        ahead=settings.ahead,
-        development=settings.development,
-        seed=seed,
-        **shared,
     )
     if not settings.development:
         return stream, None
-    held = Stream(
-        shards, batch=settings.optim.batch, shuffle="none", development=settings.development, part="development", **shared
-    )
+    held = part(batch=settings.optim.batch, shuffle="none", part="development")
     held.stop = len(held)
     return stream, held
 
 
-def _announce(current: Run, shards: ShardSet, stream: Stream, model: FusionModel, where: torch.device) -> None:
+def _announce(
+    current: Run, shards: ShardSet, stream: Stream, model: FusionModel, where: torch.device
+) -> None:
     settings, left_out = current.settings, shards.left_out
     steps, _ = loop.planned_steps(len(stream), settings)
     print(f"run      {current.folder}")
-    print(f"shards   {len(shards.shards)} of split train" + (f"; {left_out} of other splits left out" if left_out else ""))
+    print(
+        f"shards   {len(shards.shards)} of split train"
+        + (f"; {left_out} of other splits left out" if left_out else "")
+    )
     for name, known in shards.features.items():
         origin = "demo weights" if known.weights.demo else known.weights.source
         print(f"column   {name}: {known.model}, {known.tokens} × {known.width}, {origin}")
     if not shards.features:
         print("column   none: this model never looks at a picture")
     print(f"rows     {len(stream):,} pictures an epoch, {settings.optim.texts_per_image} texts of each")
-    print(f"model    {sum(p.numel() for p in model.parameters()):,} parameters, {settings.fusion.kind} fusion, on {where}")
-    print(f"plan     {steps:,} steps of {settings.optim.batch} pictures, {settings.optim.epochs} epochs", flush=True)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"model    {parameters:,} parameters, {settings.fusion.kind} fusion, on {where}")
+    print(
+        f"plan     {steps:,} steps of {settings.optim.batch} pictures, {settings.optim.epochs} epochs",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

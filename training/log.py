@@ -16,7 +16,9 @@ class Log:
 
     def __init__(self, run: Path, steps: int, step: int) -> None:
         _forget_after(run / "plots" / "metrics", step)
-        self.live = Live(str(run), resume=step > 0, save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False)
+        self.live = Live(
+            str(run), resume=step > 0, save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False
+        )
         self.steps, self.spoke = steps, time.perf_counter()
         self.progress = Progress(
             BarColumn(),
@@ -61,7 +63,9 @@ def describe(values: dict[str, float]) -> str:
     parts = []
     if "train/loss" in values:
         parts.append(f"loss {values['train/loss']:.3f}")
-    parts += [f"{name.split('/')[-1]} {value:.3f}" for name, value in values.items() if name.endswith("accuracy")]
+    parts += [
+        f"{name.split('/')[-1]} {value:.3f}" for name, value in values.items() if name.endswith("accuracy")
+    ]
     if "speed/texts_per_second" in values:
         parts.append(f"{values['speed/texts_per_second']:,.0f} texts/s")
     if "speed/waiting" in values:

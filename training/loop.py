@@ -70,7 +70,9 @@ def train(
                 meter = Meter(started=time.perf_counter(), waited=stream.waited)
             end_of_epoch = state.step % epoch_steps == 0 or state.step == steps
             if end_of_epoch or state.step % settings.checkpoint_every == 0:
-                state = _checkpoint(model, optimizer, development if end_of_epoch else None, state, run, where, log)
+                state = _checkpoint(
+                    model, optimizer, development if end_of_epoch else None, state, run, where, log
+                )
         if stream.truncated:
             log.say(f"{stream.truncated:,} texts were cut at {stream.max_tokens} tokens")
     return state
@@ -95,7 +97,9 @@ def _accumulate(model: FusionModel, batch: Batch, settings: Train, where: torch.
     loss = float(total.detach())
     if not math.isfinite(loss):
         raise TrainingError(
-            "training", f"the loss is {loss} at position {batch.position}", found=f"pictures {', '.join(batch.keys)}",
+            "training",
+            f"the loss is {loss} at position {batch.position}",
+            found=f"pictures {', '.join(batch.keys)}",
             fix="look at them with `python -m data_pipeline show`; lower train.optim.learning_rate",
         )
     (total / settings.optim.accumulate).backward()

@@ -1,4 +1,4 @@
-"""Masks over pictures, drawn once per epoch and picture in picture coordinates, then projected onto every grid.
+"""Masks: drawn once per epoch and picture, in picture coordinates, then projected onto every grid.
 
 Mask: True = visible, everywhere. L² cells of a lattice over the original picture are the unit that is hidden.
 """

@@ -52,7 +52,10 @@ def build(settings: Train, columns: list[Column], vocabulary: int, answers: int)
     size = settings.model
     if size.hidden % (4 * size.heads):
         raise ParamsError(
-            "train.model.hidden", "is not a multiple of 4 × heads", found=size.hidden, expected=f"k · {4 * size.heads}"
+            "train.model.hidden",
+            "is not a multiple of 4 × heads",
+            found=size.hidden,
+            expected=f"k · {4 * size.heads}",
         )
     if len(columns) > 2:
         raise ParamsError("train.inputs", "names more than two columns", found=[c.name for c in columns])

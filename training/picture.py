@@ -48,6 +48,9 @@ class Resampler(nn.Module):
     every picture (squash), so the weights are constants.
     """
 
+    cells: Tensor
+    weights: Tensor
+
     def __init__(self, source: Column, onto: Column) -> None:
         super().__init__()
         cells, weights, inside = regrid(
@@ -63,7 +66,9 @@ class Resampler(nn.Module):
         weights = self.weights * seen[:, self.cells]
         total = weights.sum(-1)
         weights = weights / total.clamp(min=1e-6)[..., None]
-        out = torch.einsum("pnk,pnkh->pnh", weights.to(tokens.dtype), tokens[:, self.source_cls :][:, self.cells])
+        out = torch.einsum(
+            "pnk,pnkh->pnh", weights.to(tokens.dtype), tokens[:, self.source_cls :][:, self.cells]
+        )
         out_visible = total > 1e-6
         if not self.onto_cls:
             return out, out_visible
@@ -93,12 +98,16 @@ class PictureEncoder(nn.Module):
         self.blank = nn.Parameter(torch.zeros(1, 1, hidden)) if not columns else None
         self.register_buffer("positions", _positions(columns, hidden), persistent=False)
 
-    def forward(self, features: dict[str, Tensor], visible: dict[str, Tensor], pictures: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: dict[str, Tensor], visible: dict[str, Tensor], pictures: int
+    ) -> tuple[Tensor, Tensor]:
         """Fused tokens [P,N,H] and which of them are visible [P,N]."""
         if self.blank is not None:
             tokens = self.blank.expand(pictures, 1, -1)
             return tokens, torch.ones(pictures, 1, dtype=torch.bool, device=tokens.device)
-        streams = [normalize(features[name]) for name, normalize in zip(self.names, self.normalizers, strict=True)]
+        streams = [
+            normalize(features[name]) for name, normalize in zip(self.names, self.normalizers, strict=True)
+        ]
         seen = visible[self.names[0]]
         others = [
             resample(stream, visible[name])

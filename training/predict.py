@@ -83,7 +83,9 @@ def answers(
     batch = single(current, features, question).to(where)
     shares = model.to(where).eval().answer_logits(batch).float().softmax(-1)[0]
     best = shares.topk(min(top, len(shares)))
-    return [(float(p), current.config.answers[i]) for p, i in zip(best.values, best.indices.tolist(), strict=True)]
+    return [
+        (float(p), current.config.answers[i]) for p, i in zip(best.values, best.indices.tolist(), strict=True)
+    ]
 
 
 def single(current: Run, features: dict[str, torch.Tensor], question: str) -> Batch:

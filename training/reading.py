@@ -13,6 +13,8 @@ from contract.errors import ShardError
 from contract.index import Index
 from contract.record import Record
 
+NPY_HEADER_LIMIT = 1024  # bytes; ours has 128
+
 
 class Tars:
     """File descriptors, opened when first needed and kept. Reads carry their offset, so threads share one."""
@@ -26,7 +28,9 @@ class Tars:
             try:
                 self._open[path] = os.open(path, os.O_RDONLY)
             except FileNotFoundError:
-                raise ShardError(path, "vanished while the run was reading it", fix=f"dvc pull {path}") from None
+                raise ShardError(
+                    path, "vanished while the run was reading it", fix=f"dvc pull {path}"
+                ) from None
         return self._open[path]
 
     def close(self) -> None:
@@ -52,16 +56,17 @@ def read_record(tars: Tars, path: Path, index: Index, row: int) -> Record:
     return codec.decode_record(read_member(tars, path, index, row, index.member("json", path)), where)
 
 
-def read_features(tars: Tars, path: Path, index: Index, row: int, suffix: str, out: NDArray[np.float16]) -> None:
+def read_features(
+    tars: Tars, path: Path, index: Index, row: int, suffix: str, out: NDArray[np.float16]
+) -> None:
     """Read one picture's array straight into `out` [N, D] and check header, payload and padding."""
     member = index.member(suffix, path)
     offset, size = int(index.rows["offset"][row, member]), int(index.rows["size"][row, member])
-    head = bytearray(tar.BLOCK + size - out.nbytes) if size >= out.nbytes else None
     where = f"{path}: {index.rows['key'][row].decode()}.{suffix}"
-    if head is None:
+    if not 0 < size - out.nbytes <= NPY_HEADER_LIMIT:
         raise _wrong_shape(where, f"{size} bytes", out)
-    padding = bytearray(tar.padded(size) - size)
-    parts = [memoryview(head), memoryview(out).cast("B"), memoryview(padding)]
+    head, padding = bytearray(tar.BLOCK + size - out.nbytes), bytearray(tar.padded(size) - size)
+    parts = [memoryview(head), out.reshape(-1).view(np.uint8).data, memoryview(padding)]
     _fill(tars.descriptor(path), parts, offset, path)
     digest = xxhash.xxh3_64()
     for part in parts:
@@ -83,7 +88,9 @@ def _fill(descriptor: int, parts: Sequence[memoryview], offset: int, path: Path)
 def _damaged(path: Path, index: Index, row: int, member: int) -> ShardError:
     name = f"{index.rows['key'][row].decode()}.{index.suffixes[member]}"
     return ShardError(
-        path, f"member {name} is damaged: its bytes do not have the hash in the index", fix="fetch or rebuild the shard"
+        path,
+        f"member {name} is damaged: its bytes do not have the hash in the index",
+        fix="fetch or rebuild the shard",
     )
 
 

@@ -1,6 +1,6 @@
 """A run's folder: settings, what it was trained on, and all that evaluation and prediction need.
 
-    config.json  tokenizer.json  features/<column>/manifest.json  checkpoints/  metrics.json  plots/
+config.json  tokenizer.json  features/<column>/manifest.json  checkpoints/  metrics.json  plots/
 """
 
 from pathlib import Path
@@ -102,7 +102,9 @@ def open_run(folder: Path) -> Run:
     """Read a run's folder."""
     path = folder / "config.json"
     if not path.is_file():
-        raise ParamsError(folder, "is not a run: it holds no config.json", fix="name a folder such as runs/demo")
+        raise ParamsError(
+            folder, "is not a run: it holds no config.json", fix="name a folder such as runs/demo"
+        )
     try:
         stored = msgspec.json.decode(path.read_bytes(), type=RunConfig)
     except msgspec.DecodeError as error:
@@ -111,7 +113,7 @@ def open_run(folder: Path) -> Run:
 
 
 def check_identity(run: Run, shards: ShardSet) -> None:
-    """The shards must be those that the run's weights mean something with. MismatchError lists what differs."""
+    """Refuse shards that the run's weights mean nothing with: MismatchError lists what differs."""
     here, stored = _flat(identify(shards)), _flat(run.config.identity)
     differing = [name for name in sorted(here | stored) if here.get(name) != stored.get(name)]
     if differing:
@@ -131,7 +133,9 @@ def _flat(identity: Identity) -> dict[str, str]:
     return fields
 
 
-def build_model(settings: Train, shapes: dict[str, FeatureManifest], tokenizer: Path, answers: int) -> FusionModel:
+def build_model(
+    settings: Train, shapes: dict[str, FeatureManifest], tokenizer: Path, answers: int
+) -> FusionModel:
     """A model with fresh weights. shapes: manifests of the columns; answers: size of the vocabulary."""
     columns = [column(name, shapes[name]) for name in settings.inputs.values()]
     vocabulary = Tokenizer.from_file(str(tokenizer)).get_vocab_size()
@@ -141,7 +145,8 @@ def build_model(settings: Train, shapes: dict[str, FeatureManifest], tokenizer: 
 def trained_model(run: Run, which: checkpoint.Which) -> FusionModel:
     """The run's model with the weights of its last or best checkpoint, from the run's folder alone."""
     shapes = {
-        name: manifest.load(run.folder / "features" / name, FeatureManifest) for name in run.settings.inputs.values()
+        name: manifest.load(run.folder / "features" / name, FeatureManifest)
+        for name in run.settings.inputs.values()
     }
     model = build_model(run.settings, shapes, run.folder / "tokenizer.json", len(run.config.answers))
     checkpoint.load_model(checkpoint.find(run.folder, which), model)

@@ -42,7 +42,12 @@ class ShardSet:
     """
 
     def __init__(
-        self, folder: Path, data: DataManifest, features: dict[str, FeatureManifest], shards: list[Shard], left_out: int
+        self,
+        folder: Path,
+        data: DataManifest,
+        features: dict[str, FeatureManifest],
+        shards: list[Shard],
+        left_out: int,
     ) -> None:
         self.folder, self.data, self.features = folder, data, features
         self.shards, self.left_out = shards, left_out
@@ -82,7 +87,9 @@ def open_shards(
     chosen = _choose_split(named, data, split, allow_split)
     if not chosen:
         splits = sorted({facts.split for facts in data.shards.values()})
-        raise ShardError(" ".join(patterns), f"names no shard of split '{split}'", expected=f"one of {splits}")
+        raise ShardError(
+            " ".join(patterns), f"names no shard of split '{split}'", expected=f"one of {splits}"
+        )
     _check_tokenizer(folder, data)
     beside = features or folder.parent / "features"
     manifests = {name: manifest.load(beside / name, FeatureManifest) for name in columns}
@@ -106,7 +113,9 @@ def _choose_split(named: list[Named], data: DataManifest, split: str, allow_spli
     for shard in named:
         facts = data.shards.get(shard.path.stem)
         if facts is None:
-            raise MismatchError(shard.path, "is not in the manifest of its folder", fix="rebuild it: dvc repro")
+            raise MismatchError(
+                shard.path, "is not in the manifest of its folder", fix="rebuild it: dvc repro"
+            )
         if facts.split == split or (shard.explicit and allow_split):
             chosen.append(shard.path)
         elif shard.explicit:

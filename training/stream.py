@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -190,17 +189,14 @@ class Stream:
 
     def _looked_up(self, places: list[Place], chosen: list[Chosen], near: list[list[str]]) -> list[Place]:
         """Places of the pictures that targets, image sets and negatives name, each once, anchors left out."""
-        found: dict[Place, None] = {}
+        named = [(anchor, key) for anchor, keys in zip(places, near, strict=True) for key in keys]
+        found: dict[Place | None, None] = {}
         for entry in chosen if any(task.targets for task in self.tasks) else ():
-            anchor = places[entry.picture]
-            for key in entry.text.target[:1]:
-                found[self._find(anchor, key, required=True)] = None
-            members = (self._find(anchor, key) for key in entry.text.members)
-            found.update((place, None) for place in members if place)
-        for anchor, keys in zip(places, near, strict=True):
-            found.update((self._find(anchor, key), None) for key in keys)
+            found[self._find(places[entry.picture], entry.text.target[0], required=True)] = None
+            named += [(places[entry.picture], key) for key in entry.text.members]
+        found.update((self._find(anchor, key), None) for anchor, key in named)
         anchors = set(places)
-        return [place for place in found if place not in anchors]
+        return [place for place in found if place and place not in anchors]
 
     def _near(self, place: Place) -> list[str]:
         """The first K mined neighbours of a picture that are among the given shards."""
@@ -232,7 +228,9 @@ class Stream:
         """The picture of that key in the anchor's dataset."""
         if not self._lookup:
             for number, shard in enumerate(self.shards.shards):
-                self._lookup |= {(shard.dataset, k): Place(number, row) for row, k in enumerate(shard.index.keys())}
+                self._lookup |= {
+                    (shard.dataset, k): Place(number, row) for row, k in enumerate(shard.index.keys())
+                }
         place = self._lookup.get((self.shards.shards[anchor.shard].dataset, key))
         if required and place is None:
             raise ShardError(

@@ -12,7 +12,9 @@ from training.attention import SelfBlock
 class TextEncoder(nn.Module):
     """Token ids [T,L] → states [T,1+L,H]; the first is a learned summary token."""
 
-    def __init__(self, vocabulary: int, hidden: int, heads: int, layers: int, max_tokens: int, dropout: float) -> None:
+    def __init__(
+        self, vocabulary: int, hidden: int, heads: int, layers: int, max_tokens: int, dropout: float
+    ) -> None:
         super().__init__()
         self.max_tokens = max_tokens
         self.words = nn.Embedding(vocabulary, hidden)

@@ -12,7 +12,6 @@ from contract.errors import unknown_name
 from contract.files import atomic_path
 from data_pipeline.demo.world import build
 
-HELP = "generate the demo's pictures and annotations, in the official file formats"
 FOLDER = Path("raw/demo")
 
 

@@ -21,8 +21,6 @@ from data_pipeline import encode
 from data_pipeline.feature_shard import Absent, to_float16
 from data_pipeline.picture_files import Pixels, decode_rgb
 
-HELP = "encode one picture with the encoders of feature columns"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The picture, the columns, where to write."""

@@ -24,7 +24,6 @@ from data_pipeline.feature_shard import Done, Facts, Picture, Task, describe, en
 from data_pipeline.frames import findings_frame, reasons, rejected, write_findings
 from data_pipeline.tables import Account
 
-HELP = "pictures → frozen features of one encoder"
 CATALOGUE = Path("images/catalogue.parquet")
 WORK = Path(".work/features")
 

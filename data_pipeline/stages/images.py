@@ -21,7 +21,6 @@ from data_pipeline.placement import TRAIN
 from data_pipeline.rules import Rule, Table, apply
 from data_pipeline.tables import Account
 
-HELP = "all datasets → one catalogue: identity, splits, placement in shards"
 FILE_SIZE = {"width": "file_width", "height": "file_height"}  # beside the declared ones
 COLUMNS = (
     *("dataset", "picture", "key", "path", "drop", "split", "shard"),

@@ -17,7 +17,6 @@ from contract.record import Near, Negatives
 from data_pipeline import neighbours, shard_reader
 from data_pipeline.shard_writer import Sample, write_shard
 
-HELP = "mine the nearest pictures: negatives/"
 OUT = Path("negatives")
 CATALOGUE = Path("images/catalogue.parquet")
 SUFFIX = "neg.json"

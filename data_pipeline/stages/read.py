@@ -16,8 +16,6 @@ from data_pipeline.sources import reader, sources
 from data_pipeline.table_writer import TableWriter
 from data_pipeline.tables import ROWS, Account, Finding, Row
 
-HELP = "raw annotations of one dataset → tables"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="a name under datasets: in params.yaml")

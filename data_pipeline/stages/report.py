@@ -12,7 +12,6 @@ from data_pipeline import dataset_facts as facts_of
 from data_pipeline import report_page
 from data_pipeline.dataset_facts import CATALOGUE, Plain
 
-HELP = "everything → reports/dataset.html"
 PAGE, NUMBERS = Path("reports/dataset.html"), Path("reports/dataset.json")
 
 

@@ -18,7 +18,6 @@ from data_pipeline.frames import read_table, reasons, rejected, write_findings, 
 from data_pipeline.scanning import Scanned, Task, Trouble, scan
 from data_pipeline.tables import Account
 
-HELP = "picture files of one dataset → type, size, hashes, damage"
 GENERATED = "GENERATED.json"  # stands in every dataset folder of the demo
 PICTURES_A_TASK = 64
 SCHEMA = {

@@ -17,7 +17,6 @@ from data_pipeline import placement, records, tokenizer_file
 from data_pipeline.engine import run_tasks
 from data_pipeline.shard_writer import Sample, write_shard
 
-HELP = "write the record shards: data/"
 OUT = Path("data")
 CATALOGUE = Path("images/catalogue.parquet")
 JPEG_QUALITY = 85

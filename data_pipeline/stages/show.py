@@ -25,7 +25,6 @@ from contract.record import Record, Text
 from data_pipeline import drawing, shard_reader
 from data_pipeline.picture_files import decode_rgb
 
-HELP = "look at a shard: its keys, or one record with its picture, boxes and spans"
 HEAD = "bold"
 MOST_KEYS = 20
 MOST_NEAR = 5

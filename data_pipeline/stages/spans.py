@@ -21,7 +21,6 @@ from data_pipeline.rules import Rule, Table, apply
 from data_pipeline.tables import Account
 from data_pipeline.tokenizer_file import load
 
-HELP = "texts of one dataset → tokens and token spans"
 DEMO_TOKENIZER = Path(__file__).parents[1] / "demo" / "tokenizer.json"
 NEGATIVES = pl.List(pl.Struct({"text": pl.String, "tokens": pl.List(pl.Int32), "kind": pl.String}))
 _TEXTS = Table("texts", pl.col("text"), ["text", "picture", "role", "content"])

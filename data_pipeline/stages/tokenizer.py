@@ -15,7 +15,6 @@ from contract.errors import RawDataError
 from contract.files import write_atomic
 from data_pipeline.tokenizer_file import build, to_bytes
 
-HELP = "make a tokenizer file from texts"
 SIZE = 8192
 
 

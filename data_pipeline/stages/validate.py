@@ -19,7 +19,6 @@ from data_pipeline.frames import findings_frame, read_table, reasons, rejected, 
 from data_pipeline.rules import Rule, Table, apply
 from data_pipeline.tables import Account
 
-HELP = "tables → kept rows, repairs, flags and rejects of one dataset"
 _IMAGES = Table("images", pl.col("picture"), ["picture", "file", "drop", "split", "width", "height"])
 _TEXTS = Table("texts", pl.col("text"), list(tables.Text._fields[:9]))
 _REGIONS = Table("regions", pl.format("{}/{}", "picture", "region"), list(tables.Region._fields[:7]))

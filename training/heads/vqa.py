@@ -17,7 +17,9 @@ class VqaHead(nn.Module):
         self.norm = nn.LayerNorm(hidden)
         self.classify = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, answers))
 
-    def forward(self, text: Tensor, mask: Tensor, picture: Tensor, visible: Tensor, text_picture: Tensor) -> Tensor:
+    def forward(
+        self, text: Tensor, mask: Tensor, picture: Tensor, visible: Tensor, text_picture: Tensor
+    ) -> Tensor:
         """Logits over the answer vocabulary. text_picture [T]: the picture that each question is about."""
         where = ByPicture(text_picture, len(picture))
         for block in self.blocks:  # of the last one only the summary is used
