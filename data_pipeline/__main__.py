@@ -33,6 +33,9 @@ EXAMPLE = {
     **{name: f"python -m data_pipeline {name} demo" for name in ("demo", "pretrain")},
     **{name: f"python -m data_pipeline {name} gqa" for name in ("read", "scan", "validate", "spans")},
     "features": "python -m data_pipeline features vit",
+    "show": "python -m data_pipeline show data/gqa-000.tar",
+    "encode": "python -m data_pipeline encode --image x.jpg --manifest features/vit --out /tmp/x",
+    "tokenizer": "python -m data_pipeline tokenizer --out weights/tokenizer.json --size 8000 --from read/gqa",
 }
 EXAMPLES = """\
 examples:
