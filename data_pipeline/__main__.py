@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from contract.errors import run_command, unknown_name
+from contract.errors import RawDataError, run_command, unknown_name
 
 STAGES = {
     "demo": "generate the demo's pictures and annotations, in the official file formats",
@@ -77,7 +77,11 @@ def main(arguments: list[str]) -> int | None:
     parser.add_argument(
         "--params", type=Path, default=Path("params.yaml"), help="settings (default: params.yaml)"
     )
-    status: int | None = module.run(parser.parse_args(rest))
+    try:
+        status: int | None = module.run(parser.parse_args(rest))
+    except FileNotFoundError as error:  # an earlier stage made no table
+        missing = error.filename or str(error).splitlines()[0].rpartition(": ")[2]
+        raise RawDataError(missing, "no such file", fix="run the stages before this one: dvc repro") from None
     return status
 
 
