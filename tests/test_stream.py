@@ -172,4 +172,4 @@ def test_negatives_outside_the_given_shards_are_counted(own):
         open_shards([str(own / "data" / "toy-000.tar")], ["vit"]), ["vqa"], batch=4, negatives=2, stop=4
     )
     list(stream)
-    assert stream.unresolved == 0 and stream.wanted == 8
+    assert stream.planner.unresolved == 0 and stream.planner.wanted == 8

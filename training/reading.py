@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import xxhash
@@ -21,23 +22,27 @@ class Tars:
 
     def __init__(self) -> None:
         self._open: dict[Path, int] = {}
+        self._lock = Lock()
 
     def descriptor(self, path: Path) -> int:
         """The descriptor of a tar; ShardError if it has vanished."""
-        if path not in self._open:
-            try:
-                self._open[path] = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:
-                raise ShardError(
-                    path, "vanished while the run was reading it", fix=f"dvc pull {path}"
-                ) from None
-        return self._open[path]
+        with self._lock:
+            if path not in self._open:
+                self._open[path] = _open(path)
+            return self._open[path]
 
     def close(self) -> None:
         """Close every file."""
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        raise ShardError(path, "vanished while the run was reading it", fix=f"dvc pull {path}") from None
 
 
 def read_member(tars: Tars, path: Path, index: Index, row: int, member: int) -> memoryview:
