@@ -110,6 +110,6 @@ class CrossBlock(nn.Module):
 def sincos_2d(points_N2: Tensor, hidden: int) -> Tensor:
     """[N,hidden] code of points (x, y) in [0, 1]: sines and cosines of x, then of y, in rising octaves."""
     octaves = torch.arange(hidden // 4, dtype=torch.float32, device=points_N2.device)
-    frequency = torch.pi * 32.0 ** (octaves / max(hidden // 4 - 1, 1))
+    frequency = torch.pi * 8.0 ** (octaves / max(hidden // 4 - 1, 1))
     angles = points_N2[:, :, None].float() * frequency
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
