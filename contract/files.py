@@ -13,19 +13,28 @@ BLOCK = 1 << 20
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; rename it onto `path` when the block succeeds.
 
-    Works for a file and for a folder; a folder replaces an earlier one of that name. What a killed run left
-    beside is removed by the next: so two processes must not write one path at the same time.
+    Works for a file and for a folder; a folder replaces an earlier one of that name, which steps aside until
+    the new one is in place. What a killed run left beside is removed by the next, and what it had put aside
+    comes back: so two processes must not write one path at the same time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    remove(beside)
+    beside, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
+    _settle(path, beside, old)
     try:
         yield beside
         if beside.is_dir() and path.exists():
-            remove(path)
+            path.replace(old)
         beside.replace(path)
     finally:
-        remove(beside)
+        _settle(path, beside, old)
+
+
+def _settle(path: Path, beside: Path, old: Path) -> None:
+    """Leave `path` alone: the new one if it got there, else the old one."""
+    remove(beside)
+    if old.exists() and not path.exists():
+        old.replace(path)
+    remove(old)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

@@ -4,6 +4,7 @@ Layout, little-endian: a header of 40 bytes, the member suffixes (32 bytes each)
 width per sample. Fixed width makes it usable straight from a memory map, whatever its length.
 """
 
+import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ MAGIC = b"FUSEIDX1"
 HEADER = struct.Struct("<8sQIIQQ")  # magic, bytes of the tar, samples, members, xxh3 of the rest, 0
 SUFFIX_BYTES = 32
 KEY_BYTES = 64
+KEY = re.compile(rb"[A-Za-z0-9_-]{1,%d}" % KEY_BYTES)
+SUFFIX = re.compile(rb"[!-~]{1,%d}" % SUFFIX_BYTES)
+MAX_MEMBERS = 64
 ABSENT = 1  # flag: this encoder could not take the picture; its array has no tokens
 COUNTED = ("vqa", "pairs", "region", "cir")  # texts of a record that each kind of task can use
 
@@ -90,14 +94,14 @@ def load(shard: Path) -> Index:
 
 
 def parse(content: bytes, path: Path, tar_bytes: int) -> Index:
-    """An index from its bytes. ShardError if it is damaged or belongs to another tar."""
+    """An index from its bytes. ShardError if it is damaged, belongs to another tar or points outside it."""
     if len(content) < HEADER.size or not content.startswith(MAGIC):
         raise ShardError(
             path, "is not an index of format 1", found=content[:8], fix="delete it; it is rebuilt by a scan"
         )
     _, stated, samples, members, digest, _ = HEADER.unpack_from(content)
     body = content[HEADER.size :]
-    names, row = members * SUFFIX_BYTES, row_type(members) if members < 64 else None
+    names, row = members * SUFFIX_BYTES, row_type(members) if members < MAX_MEMBERS else None
     if row is None or len(body) != names + samples * row.itemsize or xxhash.xxh3_64_intdigest(body) != digest:
         raise ShardError(path, "is damaged", fix="fetch it again, or delete it: it is rebuilt by a scan")
     if stated != tar_bytes:
@@ -108,10 +112,25 @@ def parse(content: bytes, path: Path, tar_bytes: int) -> Index:
             expected=f"{stated} bytes",
             fix="fetch the shard and its index again, or rebuild them",
         )
-    suffixes = [
-        body[i : i + SUFFIX_BYTES].rstrip(b"\0").decode("ascii") for i in range(0, names, SUFFIX_BYTES)
-    ]
-    return Index(suffixes, np.frombuffer(body, row, offset=names), tar_bytes)
+    suffixes = [body[i : i + SUFFIX_BYTES].rstrip(b"\0") for i in range(0, names, SUFFIX_BYTES)]
+    rows = np.frombuffer(body, row, offset=names)
+    if not (all(map(SUFFIX.fullmatch, suffixes)) and _are_keys(rows["key"]) and _lie_inside(rows, tar_bytes)):
+        raise ShardError(path, "describes no shard", fix="do not trust it; fetch the shard again")
+    return Index([name.decode("ascii") for name in suffixes], rows, tar_bytes)
+
+
+def _are_keys(keys: Rows) -> bool:
+    """Ascending, so unique, and of the letters that a key may hold."""
+    return bool((keys[1:] > keys[:-1]).all()) and all(map(KEY.fullmatch, keys.tolist()))
+
+
+def _lie_inside(rows: Rows, tar_bytes: int) -> bool:
+    """Every member's extent lies inside the tar and behind the one before it."""
+    starts, sizes = rows["offset"].ravel(), rows["size"].ravel()
+    if (starts > tar_bytes).any() or (sizes > tar_bytes).any():  # so that the sum below cannot overflow
+        return False
+    ends = starts + tar.BLOCK + -(-sizes.astype(np.int64) // tar.BLOCK * tar.BLOCK).astype(np.uint64)
+    return bool((ends <= tar_bytes).all() and (ends[:-1] <= starts[1:]).all())
 
 
 def scan(shard: Path) -> Index:

@@ -1,10 +1,10 @@
 """`manifest.json` of a folder of shards: what a reader must know, and refuse to guess."""
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from contract import record
 from contract.errors import MismatchError, ShardError
@@ -12,6 +12,8 @@ from contract.files import write_atomic
 
 NAME = "manifest.json"
 T = TypeVar("T", "DataManifest", "FeatureManifest", "NegativesManifest")
+Grid = Annotated[int, Meta(ge=1, le=256)]  # bounds keep a hostile manifest from claiming all memory
+Width = Annotated[int, Meta(ge=1, le=65536)]
 
 
 class Strict(Struct, forbid_unknown_fields=True):
@@ -19,7 +21,10 @@ class Strict(Struct, forbid_unknown_fields=True):
 
 
 class ShardFacts(Strict):
-    """One tar. task: what a feature tar was made from, as one hash."""
+    """One tar. task: what a feature tar was made from, as one hash. index: sha256 of its `.idx`.
+
+    The index holds a hash of every member, so its own hash ties the manifest to the tar's payloads.
+    """
 
     dataset: str
     split: str
@@ -28,6 +33,7 @@ class ShardFacts(Strict):
     sha256: str
     texts: dict[str, int] = {}  # per index.COUNTED, record shards only
     task: str = ""
+    index: str = ""
 
 
 class TokenizerFacts(Strict):
@@ -64,12 +70,12 @@ class FeatureManifest(Strict):
     architecture: str
     model: str
     weights: WeightsFacts
-    transform: str
+    transform: Literal["squash"]
     size: int
-    grid: int
+    grid: Grid
     cls: bool
-    width: int
-    dtype: str
+    width: Width
+    dtype: Literal["float16"]
     batch: int
     threads: int
     version: int

@@ -1,9 +1,9 @@
 """params.yaml → typed, strict settings. The structs below are its documentation."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -16,6 +16,11 @@ Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 T = TypeVar("T")
+
+
+NAME = re.compile(r"[A-Za-z0-9_]+")  # of what becomes part of folders and shards
+SOURCES = ("pretrained", "random")  # of an encoder's weights, besides files
+WEIGHTS = "weights"  # the folder that stage features depends on
 
 
 class Loader(yaml.SafeLoader):
@@ -92,9 +97,9 @@ class BoxRules(Strict, frozen=True):
 
 
 class Tokenizer(Strict, frozen=True):
-    """The tokenizer of the texts: a tokenizers JSON file, or a hub name."""
+    """The tokenizer of the texts."""
 
-    name: str
+    name: str  # a tokenizers JSON file: stage spans depends on it
     # The demo's tokenizer knows only the demo's words: other data needs this said on purpose.
     allow_demo: bool = False
 
@@ -104,7 +109,7 @@ class Encoder(Strict, frozen=True):
 
     architecture: str  # names data_pipeline/encoders/<architecture>.py
     model: str
-    weights: str  # "pretrained", "random", or a file
+    weights: str  # "pretrained", "random", or a file under weights/
     size: Positive  # side of the square input, pixels
     grid: Positive  # side of the stored token grid; exact pooling from the model's own
     transform: Literal["squash"] = "squash"
@@ -135,7 +140,7 @@ class Report(Strict, frozen=True):
 
 
 class Params(Strict, kw_only=True, frozen=True):
-    """The whole of params.yaml. `train` and `evaluate` are checked by `training.config`."""
+    """The whole of params.yaml. `train` is checked by `training.config`."""
 
     seed: int = 0
     workers: Positive = 2  # processes per stage; does not change a byte
@@ -154,8 +159,14 @@ class Params(Strict, kw_only=True, frozen=True):
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read params.yaml. ParamsError names the key, the value found and the nearest known name."""
     params = convert(read_yaml(path), Params, str(path))
+    for section in ("demo", "pretrain", "datasets", "encoders"):
+        _check_names(path, section, getattr(params, section))
+    if not params.datasets:
+        raise ParamsError(path, "datasets is empty", expected="at least one dataset")
     for name, dataset in params.datasets.items():
         _check_dataset(path, name, dataset)
+    for name, encoder in params.encoders.items():
+        _check_weights(path, name, encoder.weights)
     if params.negatives.encoder not in params.encoders:
         raise ParamsError(
             path,
@@ -246,7 +257,36 @@ def _choose(table: Mapping[str, T], what: str, name: str) -> T:
     return table[name]
 
 
+def _check_names(path: Path, section: str, names: Iterable[str]) -> None:
+    for name in names:
+        if not NAME.fullmatch(name):
+            expected = "letters, digits and _"
+            raise ParamsError(path, f"{section}: '{name}' cannot be a name", expected=expected)
+
+
+def _check_weights(path: Path, name: str, weights: str) -> None:
+    """A file elsewhere could change without any stage knowing."""
+    if weights not in SOURCES and not (
+        _stays_inside(weights) and PurePosixPath(weights).parts[:1] == (WEIGHTS,)
+    ):
+        expected = f"{' or '.join(SOURCES)}, or a file under {WEIGHTS}/"
+        raise ParamsError(path, f"encoders.{name}.weights", found=weights, expected=expected)
+
+
+def _stays_inside(place: str) -> bool:
+    path = PurePosixPath(place)
+    return not path.is_absolute() and ".." not in path.parts
+
+
 def _check_dataset(path: Path, name: str, dataset: Dataset) -> None:
+    _check_names(path, f"datasets.{name}.splits", dataset.splits)
+    for number, drop in enumerate(dataset.raw):
+        _check_names(path, f"datasets.{name}.raw[{number}].shards", drop.shards)
+        if not _stays_inside(drop.path):
+            where = f"datasets.{name}.raw[{number}].path"
+            raise ParamsError(
+                path, f"{where} leaves the dataset's folder", found=drop.path, expected="a folder inside it"
+            )
     total = sum(dataset.splits.values())
     if dataset.splits and abs(total - 1) > 1e-9:
         raise ParamsError(path, f"datasets.{name}.splits do not add up to 1", found=total, expected=1)

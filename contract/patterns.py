@@ -20,10 +20,11 @@ MAX_RANGE = 1_000_000
 
 
 class Named(Struct, frozen=True):
-    """A shard file. explicit: named itself or by a range, not swept up by a glob or a folder."""
+    """A shard file. explicit: named itself or by a range. whole: by a folder, which must be complete."""
 
     path: Path
-    explicit: bool
+    explicit: bool = False
+    whole: bool = False
 
 
 def expand(patterns: Iterable[str]) -> list[Named]:
@@ -34,27 +35,30 @@ def expand(patterns: Iterable[str]) -> list[Named]:
     found: dict[Path, Named] = {}
     for pattern in patterns:
         for shard in _expand_one(pattern):
-            found.setdefault(shard.path, shard)
+            known = found.get(shard.path, shard)
+            found[shard.path] = Named(
+                shard.path, known.explicit or shard.explicit, known.whole or shard.whole
+            )
     return list(found.values())
 
 
 def _expand_one(pattern: str) -> list[Named]:
     if RANGE.search(pattern):
-        return [Named(path, True) for path in _range(pattern)]
+        return [Named(path, explicit=True) for path in _range(pattern)]
     path = Path(pattern)
     if path.is_dir():
-        return [Named(shard, False) for shard in _swept(path, "*.tar", f"folder {pattern}")]
+        return [Named(shard, whole=True) for shard in _swept(path, "*.tar", f"folder {pattern}")]
     if any(mark in path.name for mark in "*?["):
-        return [Named(shard, False) for shard in _swept(path.parent, path.name, f"glob {pattern}")]
+        return [Named(shard) for shard in _swept(path.parent, path.name, f"glob {pattern}")]
     if not path.is_file():
-        raise ShardError(pattern, "no such shard", found=holdings(path.parent), fix=_fetch(pattern))
-    return [Named(path, True)]
+        raise ShardError(pattern, "no such shard", found=holdings(path.parent), fix=fetch(pattern))
+    return [Named(path, explicit=True)]
 
 
 def _swept(folder: Path, pattern: str, where: str) -> list[Path]:
     paths = sorted(path for path in folder.glob(pattern) if path.suffix == ".tar")
     if not paths:
-        raise ShardError(where, "holds no shard", found=holdings(folder), fix=_fetch(str(folder)))
+        raise ShardError(where, "holds no shard", found=holdings(folder), fix=fetch(str(folder)))
     return paths
 
 
@@ -75,7 +79,7 @@ def _range(pattern: str) -> list[Path]:
             pattern,
             f"missing {runs(missing)}",
             found=holdings(paths[0].parent, pattern[: match.start()]),
-            fix=_fetch(str(paths[0].parent)),
+            fix=fetch(str(paths[0].parent)),
         )
     return paths
 
@@ -105,5 +109,6 @@ def runs(numbers: list[str]) -> str:
     return ", ".join(part[0] if len(part) == 1 else f"{part[0]}–{part[-1]}" for part in parts)
 
 
-def _fetch(target: str) -> str:
+def fetch(target: str) -> str:
+    """What to do about shards that are not there."""
     return f"fetch them (dvc pull {target}) or build them (dvc repro)"

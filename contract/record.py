@@ -5,7 +5,7 @@ Every span is half-open. Every id is a string. Boxes follow `contract.boxes`.
 """
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -91,16 +91,31 @@ class Negatives(Strict):
 
 
 def fingerprint() -> str:
-    """16 hex digits that change with any field of the schema, its type or its order."""
-    schema = [msgspec.json.schema(kind) for kind in (Record, Negatives)]
+    """16 hex digits that change with any field of the schema, its type or its order, and with no wording."""
+    schema = [_structure(msgspec.json.schema(kind)) for kind in (Record, Negatives)]
     return hashlib.sha256(msgspec.json.encode(schema)).hexdigest()[:16]
 
 
-def problems(record: Record) -> list[str]:
-    """What the types cannot say: parallel lists, ranges, boxes. Empty when the record is sound."""
-    found = _region_problems(record.regions)
+def _structure(schema: Any) -> Any:
+    """A JSON schema without its docstrings and titles (a *field* of such a name is a dict, and stays)."""
+    if isinstance(schema, list):
+        return [_structure(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    wording = [name for name in ("title", "description") if isinstance(schema.get(name), str)]
+    return {name: _structure(part) for name, part in schema.items() if name not in wording}
+
+
+def problems(record: Record, vocabulary: int | None = None) -> list[str]:
+    """What the types cannot say: parallel lists, ranges, boxes. Empty when the record is sound.
+
+    vocabulary: size of the tokenizer's; every token must lie below it, if it is known.
+    """
+    found = [] if record.width > 0 and record.height > 0 else ["width and height must be positive"]
+    found += _region_problems(record.regions)
     for text in record.texts:
-        found += [f"text {text.id}: {what}" for what in _text_problems(text, len(record.regions.id))]
+        wrong = _text_problems(text, len(record.regions.id), vocabulary)
+        found += [f"text {text.id}: {what}" for what in wrong]
     ids = [text.id for text in record.texts]
     return found + (["text ids repeat"] if len(set(ids)) < len(ids) else [])
 
@@ -117,8 +132,11 @@ def _region_problems(regions: Regions) -> list[str]:
     return found
 
 
-def _text_problems(text: Text, regions: int) -> list[str]:
+def _text_problems(text: Text, regions: int, vocabulary: int | None) -> list[str]:
     found = []
+    tokens = [text.tokens, *(negative.tokens for negative in text.negatives)]
+    if any(_unknown_token(words, vocabulary) for words in tokens):
+        found.append("holds a token that the tokenizer does not know")
     if not len(text.span_chars) == len(text.span_tokens) == len(text.span_regions):
         found.append("span lists differ in length")
     if any(not 0 <= a < b <= len(text.text) for a, b in text.span_chars):
@@ -129,3 +147,7 @@ def _text_problems(text: Text, regions: int) -> list[str]:
     if any(not 0 <= row < regions for row in linked):
         found.append("names a region that is not there")
     return found
+
+
+def _unknown_token(tokens: list[int], vocabulary: int | None) -> bool:
+    return bool(tokens) and (min(tokens) < 0 or (vocabulary is not None and max(tokens) >= vocabulary))

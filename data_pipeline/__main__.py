@@ -26,7 +26,7 @@ STAGES = {
 COMMANDS = {
     "show": "look at a shard: its keys, or one record with its picture, boxes and spans",
     "encode": "encode one picture with the encoders of a feature column",
-    "tokenizer": "make a tokenizer file from texts",
+    "tokenizer": "make a tokenizer file from texts, or fetch one",
 }
 EXAMPLE = {
     **{name: f"python -m data_pipeline {name}" for name in STAGES},

@@ -95,6 +95,7 @@ def _draw_boxes(pen: ImageDraw.ImageDraw, picture: Image.Image, record: Record) 
     taken: list[tuple[float, float, float, float]] = []
     for row in order:
         label = regions.name[row] or (regions.id[row] if len(frames) <= 12 else "")
+        label = " ".join(label.split())
         if label:
             taken.append(_draw_label(pen, picture, label, colour(row), frames[row], taken))
 

@@ -1,13 +1,12 @@
 """Where an encoder's weights come from: the hub, a file, or a seed; and the hash that identifies them."""
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -39,9 +38,11 @@ def settle(encoder: TokenEncoder, source: str) -> WeightsFacts:
 
 
 def is_demo(path: Path) -> bool:
-    """Whether stage pretrain made this file: the JSON beside it says so."""
-    beside = path.with_suffix(".json")
-    return beside.is_file() and bool(json.loads(beside.read_text()).get("demo"))
+    """Whether stage pretrain made this file: its own metadata say so, wherever it is copied."""
+    if path.suffix != ".safetensors":
+        return False
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get("demo") == "true"
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -24,9 +24,8 @@ from contract.files import write_atomic
 from contract.index import index_path
 from contract.manifest import WeightsFacts
 from contract.params import Encoder
-from data_pipeline import encode
+from data_pipeline import encode, picture_files
 from data_pipeline.encode import Frozen
-from data_pipeline.picture_files import open_picture
 from data_pipeline.shard_writer import Sample, Written, write_shard
 
 FORMAT = 1  # raise when the tars change for another reason than the encoder
@@ -177,11 +176,22 @@ def _read(settings: Encoder, pictures: Sequence[Picture]) -> Iterator[list[Read]
 
 def _read_one(settings: Encoder, picture: Picture) -> Read:
     """The picture as the encoder's input. RawDataError when it is not the file that the scan saw."""
+    path = Path(picture.path)
+    content = _as_scanned(path, picture.sha256)
     try:
-        opened = open_picture(Path(picture.path))
+        pixels = picture_files.decode(content, path).pixels
     except RawDataError as error:
         return picture.key, Absent(picture.key, DAMAGED, str(error.found or error.problem))
-    if opened.sha256 != picture.sha256:
-        fix = "run the stages scan and images again (dvc repro)"
-        raise RawDataError(picture.path, "has changed since it was scanned", fix=fix)
-    return picture.key, encode.transform(opened.pixels, settings)
+    return picture.key, encode.transform(pixels, settings)
+
+
+def _as_scanned(path: Path, sha256: str) -> bytes:
+    """The bytes that the scan saw. A file that is gone or another is no fault of the picture: an error."""
+    fix = "mount or restore it, or run the stages scan and images again (dvc repro)"
+    try:
+        content = picture_files.read(path)
+    except RawDataError as error:
+        raise RawDataError(path, "is gone since it was scanned", found=error.found, fix=fix) from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise RawDataError(path, "has changed since it was scanned", fix=fix)
+    return content

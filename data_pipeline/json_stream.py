@@ -9,14 +9,15 @@ import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from contract.errors import RawDataError
 
 T = TypeVar("T")
+Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]  # what a table's column of integers holds
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError)  # of one record
 _object = msgspec.json.Decoder(dict[str, Raw])
 _array = msgspec.json.Decoder(list[Raw])

@@ -60,10 +60,21 @@ def decode_rgb(path: Path) -> Pixels:
 
 def open_picture(path: Path) -> Picture:
     """Read, identify and decode a file. RawDataError when it is missing, damaged or too large."""
+    return decode(read(path), path)
+
+
+def read(path: Path) -> bytes:
+    """The file's bytes. RawDataError when there are none to read, or the name can be no file's."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise RawDataError(path, "no such picture file") from None
+    except (OSError, ValueError) as error:  # a name too long, or with a null character
+        raise RawDataError(path, "cannot be read", found=getattr(error, "strerror", error)) from None
+
+
+def decode(content: bytes, path: Path) -> Picture:
+    """Identify and decode a file's bytes. RawDataError when they are damaged or too many pixels."""
     header = _header(content, path)
     _check_size(header, path)
     if header.format == "PNG" and content.rfind(PNG_END) < 0:  # Pillow does not miss it

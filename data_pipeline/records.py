@@ -21,9 +21,11 @@ DECIMALS = 6
 DIGITS = re.compile(r"(\d+)")
 
 
-def natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key that counts: r2 before r10."""
-    return [int(part) if part.isdecimal() else part for part in DIGITS.split(name)], name
+def natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Sort key that counts: r2 before r10. Text and numbers alternate; a number may have any length."""
+    parts = DIGITS.split(name)
+    parts[1::2] = [digits.lstrip("0") for digits in parts[1::2]]
+    return [(len(part) if number % 2 else 0, part) for number, part in enumerate(parts)], name
 
 
 def rounded(boxes_R4: Boxes) -> Boxes:

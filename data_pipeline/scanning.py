@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from msgspec import Struct
 
 from contract.errors import RawDataError
-from data_pipeline.picture_files import extension_fits, open_picture, perceptual_hash, thumb
+from data_pipeline.picture_files import Picture, decode, extension_fits, perceptual_hash, read, thumb
 from data_pipeline.tables import Outcome
 
 
@@ -51,10 +51,12 @@ def _scan_file(folder: Path, file: str) -> Result:
     if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
         return None, Trouble("reject", "picture_missing", f"{file} leaves the dataset's folder")
     path = folder / file
+    reason = "picture_missing"
     try:
-        scanned = _describe(path)
+        content = read(path)
+        reason = "picture_damaged"
+        scanned = _describe(decode(content, path), path)
     except RawDataError as error:
-        reason = "picture_damaged" if path.is_file() else "picture_missing"
         return None, Trouble("reject", reason, str(error.found or error.problem))
     if extension_fits(path, scanned.format):
         return scanned, None
@@ -62,8 +64,7 @@ def _scan_file(folder: Path, file: str) -> Result:
     return scanned, Trouble("flag", "picture_extension", detail)
 
 
-def _describe(path: Path) -> Scanned:
-    picture = open_picture(path)
+def _describe(picture: Picture, path: Path) -> Scanned:
     pixels = picture.pixels
     return Scanned(
         path=path.as_posix(),

@@ -1,7 +1,6 @@
 """Write one tar and its index, reproducibly: sorted keys, the same members in every sample, no times."""
 
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,9 +10,7 @@ from msgspec import Struct
 
 from contract import tar
 from contract.files import atomic_path
-from contract.index import ABSENT, COUNTED, Index, index_path, row_type
-
-KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+from contract.index import ABSENT, COUNTED, KEY, Index, index_path, row_type
 
 
 class Sample(Struct):
@@ -71,7 +68,7 @@ def _row(sample: Sample, extents: list[bytes], start: int) -> tuple[object, ...]
 
 
 def _check(sample: Sample, suffixes: Sequence[str], last: str) -> None:
-    if not KEY.fullmatch(sample.key):
+    if not KEY.fullmatch(sample.key.encode()):
         raise ValueError(f"key {sample.key!r} is not 1 to 64 of [A-Za-z0-9_-]")
     if sample.key <= last:
         raise ValueError(f"key {sample.key!r} after {last!r}: keys must ascend")

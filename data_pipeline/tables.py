@@ -47,6 +47,7 @@ class Text(NamedTuple):
     members: list[str]  # pictures of the image set, without the reference
     about: list[str]  # regions that the whole text describes
     negatives: list[NegativeText]
+    split: str  # of the file that it stands in; "" where the dataset has no official splits
     source_file: str
     position: str
 

@@ -1,7 +1,7 @@
 """What makes a text, or a span inside it, unusable: tables of (reason, predicate).
 
-Text columns beside the table's own: split (null if the picture was rejected), declared (the dataset has
-the picture), target_lost, about_lost. Entity columns: content and picture of its text (null if the text
+Text columns beside the table's own: picture_split (null if the picture was rejected), declared (the dataset
+has the picture), target_lost, about_lost. Entity columns: content and picture of its text (null if the text
 was rejected), declared_text, region_missing.
 """
 
@@ -11,11 +11,16 @@ from data_pipeline.placement import TRAIN
 from data_pipeline.rules import Rule, again
 
 CONTENT = pl.col("content")
+FULL = ".full"  # ends the id of a question's full answer
+SPLIT = pl.col("picture_split")
+# A picture can stand in train and in an evaluation split; its texts of the other side must not follow it.
+CROSSES = (pl.col("split") != "") & ((pl.col("split") == TRAIN) != (SPLIT == TRAIN))
 NO_REPEATS = ("question", "edit", "phrase")  # full answers may well repeat
 
 OWN = [
     Rule("unknown_picture", "reject", ~pl.col("declared")),
-    Rule("picture_rejected", "reject", pl.col("split").is_null()),
+    Rule("picture_rejected", "reject", SPLIT.is_null()),
+    Rule("split_differs", "reject", CROSSES, pl.format("{}, the picture is {}", "split", SPLIT)),
     Rule("duplicate_id", "reject", again("text")),
     Rule("blank_text", "reject", CONTENT.str.strip_chars() == ""),
     Rule("target_rejected", "reject", pl.col("target_lost")),
@@ -28,10 +33,18 @@ ANSWERS = pl.col("answer").drop_nulls().n_unique().over("picture", "role", "cont
 CONFLICT = (pl.col("role") == "question") & (ANSWERS > 1)
 REPEAT = again("picture", "role", "content", "answer") & pl.col("role").is_in(NO_REPEATS)
 AMONG_OTHERS = [
-    Rule("conflicting_answers", "reject", CONFLICT & (pl.col("split") == TRAIN)),
+    Rule("conflicting_answers", "reject", CONFLICT & (SPLIT == TRAIN)),
     Rule("conflicting_answers", "flag", CONFLICT),
     Rule("duplicate_text", "flag", REPEAT),
 ]
+
+
+def statements_of(questions: pl.Series) -> Rule:
+    """The full answer of a rejected question, `<question>.full`, says the same and goes with it."""
+    asked = pl.col("text").str.strip_suffix(FULL)
+    full = (pl.col("role") == "statement") & pl.col("text").str.ends_with(FULL)
+    return Rule("text_rejected", "reject", full & asked.is_in(questions.implode()))
+
 
 START, END = pl.col("start"), pl.col("end")
 IN_RANGE = (START >= 0) & (START < END) & (CONTENT.str.len_chars() >= END)

@@ -1,4 +1,4 @@
-"""Tokenizers are files: loaded by path or hub name, made explicitly from texts, always the same bytes.
+"""Tokenizers are files: loaded by path, made or fetched on purpose, always the same bytes.
 
 The library's own WordPiece trainer gives another file at each run; this one orders by count and word.
 """
@@ -20,22 +20,36 @@ LONGEST_WORD = 100  # characters; a longer one becomes [UNK]
 
 
 def load(name: str) -> Tokenizer:
-    """A tokenizers JSON file, or a hub name. ParamsError when neither is there."""
+    """A tokenizers JSON file. ParamsError when it is none.
+
+    Every text gets all of its tokens and no others: padding and truncation stored in the file are off.
+    """
+    if not Path(name).is_file():
+        fix = "python -m data_pipeline tokenizer --help: makes one from texts, or fetches one from the hub"
+        raise _unusable(f"no tokenizer '{name}'", "no such file", fix)
     try:
-        return Tokenizer.from_file(name) if Path(name).is_file() else _from_hub(name)
+        tokenizer = Tokenizer.from_file(name)
+    except Exception as error:  # the library raises bare Exception
+        raise _unusable(f"'{name}' is no tokenizer", error) from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _unusable(problem: str, found: object, fix: str | None = None) -> ParamsError:
+    said = " ".join(str(found).split())[:200]
+    expected = "a tokenizers JSON file"
+    return ParamsError("params.yaml: tokenizer.name", problem, found=said, expected=expected, fix=fix)
+
+
+def fetch(name: str) -> Tokenizer:
+    """The tokenizer of that name on the hub; needs the network. ParamsError when it cannot be fetched."""
+    try:
+        return Tokenizer.from_pretrained(name)
     except Exception as error:  # the library raises bare Exception
         raise ParamsError(
-            "params.yaml: tokenizer.name",
-            f"no tokenizer '{name}'",
-            found=" ".join(str(error).split())[:200],
-            expected="a tokenizers JSON file, or a name on the hub (needs the network)",
+            f"--hub {name}", "cannot be fetched", found=" ".join(str(error).split())[:200]
         ) from None
-
-
-def _from_hub(name: str) -> Tokenizer:
-    if name.endswith(".json"):
-        raise FileNotFoundError(f"no file {name}")
-    return Tokenizer.from_pretrained(name)
 
 
 def build(texts: Iterable[str], size: int) -> Tokenizer:
@@ -74,5 +88,7 @@ def _word_piece(entries: list[str]) -> models.WordPiece:
 def to_bytes(tokenizer: Tokenizer) -> bytes:
     """The file: the library's JSON, with the vocabulary in the order of its ids."""
     content = json.loads(tokenizer.to_str())
-    content["model"]["vocab"] = dict(sorted(content["model"]["vocab"].items(), key=lambda entry: entry[1]))
+    vocabulary = content["model"]["vocab"]
+    if isinstance(vocabulary, dict):  # a Unigram model has a list, in the order of ids already
+        content["model"]["vocab"] = dict(sorted(vocabulary.items(), key=lambda entry: entry[1]))
     return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()

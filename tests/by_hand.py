@@ -122,7 +122,6 @@ CIRR_TEXTS = [text("5", "a-img0", "edit", "make it blue", target=[ODD], members=
 def build(folder: Path, thumbnails: int = 0) -> None:
     """Write params.yaml, pictures and the tables of every stage before `shards`, and a feature column."""
     (folder / "params.yaml").write_text(PARAMS.replace("THUMBNAILS", str(thumbnails)))
-    (folder / "words.json").write_text("{}")
     catalogue(folder)
     table(folder / "spans/gqa/texts.parquet", GQA_TEXTS, TEXT)
     table(folder / "spans/gqa/entities.parquet", GQA_ENTITIES, ENTITY)
@@ -130,6 +129,8 @@ def build(folder: Path, thumbnails: int = 0) -> None:
     table(folder / "spans/cirr/texts.parquet", CIRR_TEXTS, TEXT)
     table(folder / "spans/cirr/entities.parquet", [], ENTITY)
     table(folder / "validate/cirr/regions.parquet", [], REGION)
+    for name in ("gqa", "cirr"):
+        write_json(folder / f"spans/{name}/tokenizer.json", {})
     features(folder, {name: vector(number) for number, (_, _, name, *_) in enumerate(PLACES)})
 
 

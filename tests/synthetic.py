@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from contract import codec, manifest, record
 from contract.files import sha256_file
-from contract.index import count_texts
+from contract.index import count_texts, index_path
 from contract.manifest import (
     DataManifest,
     FeatureManifest,
@@ -53,7 +53,8 @@ def build(
     facts: dict[str, dict[str, ShardFacts]] = {"data": {}, "vit": {}, "esam": {}, "negatives": {}}
     for shard, (split, numbers) in parts.items():
         records = {key(number): picture(number) for number in numbers}
-        near = list(records)
+        same = [key(number) for other, those in parts.values() if other == split for number in those]
+        same.sort()
         write(
             facts["data"],
             folder / "data" / f"{shard}.tar",
@@ -65,10 +66,7 @@ def build(
         for name in WIDTHS:
             arrays = {key(n): codec.encode_array(features(n, name).astype(features_as)) for n in numbers}
             write(facts[name], folder / "features" / name / f"{shard}.tar", f"{name}.npy", split, arrays)
-        mined = {
-            k: codec.encode(Negatives(Near([o for o in near if o != k][:3], ["", "", ""], [0.9, 0.8, 0.7])))
-            for k in near
-        }
+        mined = {k: codec.encode(Negatives(neighbours(k, same))) for k in records}
         write(facts["negatives"], folder / "negatives" / f"{shard}.tar", "neg.json", split, mined)
     save_manifests(folder, facts)
 
@@ -76,6 +74,12 @@ def build(
 def key(number: int) -> str:
     """Keys that sort like the numbers."""
     return f"p{number:04d}"
+
+
+def neighbours(key: str, keys: list[str]) -> Near:
+    """The three that follow in the split, whatever their shard."""
+    following = [keys[(keys.index(key) + step) % len(keys)] for step in (1, 2, 3)]
+    return Near(following, ["", "", ""], [0.9, 0.8, 0.7])
 
 
 def cell(number: int) -> int:
@@ -126,7 +130,8 @@ def write(
     samples = [Sample(k, [content], counts.get(k, (0, 0, 0, 0))) for k, content in members.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     done = write_shard(path, [suffix], samples)
-    facts[path.stem] = ShardFacts("toy", split, done.samples, done.bytes, done.sha256)
+    hashed = sha256_file(index_path(path))
+    facts[path.stem] = ShardFacts("toy", split, done.samples, done.bytes, done.sha256, index=hashed)
 
 
 def save_manifests(folder: Path, facts: dict[str, dict[str, ShardFacts]]) -> None:

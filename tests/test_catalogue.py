@@ -72,6 +72,16 @@ def test_without_shares_there_is_no_split() -> None:
         build_catalogue(declared({"split": ""}), OFFICIAL)
 
 
+def test_without_pictures_there_is_an_empty_catalogue() -> None:
+    nothing = declared({}).clear()
+    gone = declared({"sha256": None, "phash": None, "thumb": None})
+    for table in (nothing, gone):
+        catalogue, findings, _ = build_catalogue(
+            table.cast({"thumb": pl.Binary, "phash": pl.UInt64}), OFFICIAL
+        )
+        assert catalogue.is_empty() and findings.is_empty()
+
+
 def test_groups_are_named_by_the_first_and_repeats_rejected() -> None:
     table = declared({"picture": "a/b"}, {"picture": "a/b", "drop": 1}, {"source_ids": ["vg:0", "coco:2"]})
     catalogue, findings, account = build_catalogue(table, OFFICIAL)

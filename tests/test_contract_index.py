@@ -156,3 +156,43 @@ def test_texts_are_counted_by_what_a_task_can_use() -> None:
         "region": 2,
         "cir": 1,
     }
+
+
+def hostile(known: Index, path: Path, **fields: object) -> bytes:
+    """An index that hashes to what it says, of rows that no writer makes."""
+    rows = known.rows.copy()
+    for name, value in fields.items():
+        rows[name] = value
+    Index(known.suffixes, rows, known.tar_bytes).save(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"offset": 2**64 - 512},
+        {"size": 2**64 - 1},
+        {"size": 2**20},
+        {"offset": 0},  # every member in one place
+        {"key": b"same"},
+        {"key": [b"a", b"../b"]},
+        {"key": [b"b", b"a"]},
+        {"key": [b"", b"a"]},
+        {"key": [b"a\x1b[2J", b"b"]},
+        {"key": [b"a\0b", b"b"]},
+    ],
+)
+def test_an_index_that_points_outside_its_tar_is_refused(tmp_path: Path, fields: dict[str, object]) -> None:
+    shard = tmp_path / "x.tar"
+    known = write(shard, [Sample("a", [b"{}", b"1"]), Sample("b", [b"{}", b"22"])])
+    content = hostile(known, index.index_path(shard), **fields)
+    with pytest.raises(ShardError, match="describes no shard"):
+        index.parse(content, index.index_path(shard), known.tar_bytes)
+
+
+def test_an_index_with_an_odd_member_name_is_refused(tmp_path: Path) -> None:
+    shard = tmp_path / "x.tar"
+    known = write(shard, [Sample("a", [b"{}", b"1"])])
+    known.suffixes = ("json", "\x1b[2J")
+    with pytest.raises(ShardError, match="describes no shard"):
+        index.parse(hostile(known, index.index_path(shard)), index.index_path(shard), known.tar_bytes)

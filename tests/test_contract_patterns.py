@@ -45,6 +45,14 @@ def test_each_shard_once_in_the_order_named(folder: Path) -> None:
     ]
 
 
+def test_a_shard_named_itself_stays_so_beside_its_folder(folder: Path) -> None:
+    for given_ in (["data", "data/gqa-002.tar"], ["data/gqa-002.tar", "data"]):
+        named = {shard.path.name: shard for shard in patterns.expand(given_)}
+        assert named["gqa-002.tar"].explicit and not named["gqa-003.tar"].explicit
+        assert all(shard.whole for shard in named.values())
+    assert not any(shard.whole for shard in patterns.expand(["data/*.tar", "data/gqa-002.tar"]))
+
+
 def test_gaps_of_a_range_are_listed(folder: Path) -> None:
     with pytest.raises(ShardError, match=r"missing 004–006, 008–009") as caught:
         patterns.expand(["data/gqa-<000..009>.tar"])

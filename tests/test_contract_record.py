@@ -5,7 +5,7 @@ from drawn import records
 from hypothesis import given
 
 from contract import record
-from contract.record import Record, Regions, Text
+from contract.record import NegText, Record, Regions, Text
 
 BOX = (0.0, 0.0, 1.0, 1.0)
 
@@ -48,10 +48,18 @@ def test_a_sound_record_has_no_problems(drawn: Record) -> None:
             "a region that is not there",
         ),
         (with_text(about=[-1]), "a region that is not there"),
+        (with_text(tokens=[1, -1]), "a token that the tokenizer does not know"),
+        (with_text(tokens=[100]), "a token that the tokenizer does not know"),
+        (
+            with_text(negatives=[NegText("a cone", [100], "object")]),
+            "a token that the tokenizer does not know",
+        ),
+        (Record(1, "p", 0, 4, "0", "g", Regions(), []), "width and height must be positive"),
     ],
 )
 def test_problems_are_found_and_named(wrong: Record, problem: str) -> None:
-    assert any(problem in found for found in record.problems(wrong)), record.problems(wrong)
+    found = record.problems(wrong, vocabulary=100)
+    assert any(problem in what for what in found), found
 
 
 def test_text_ids_that_repeat_are_a_problem() -> None:
@@ -62,4 +70,10 @@ def test_text_ids_that_repeat_are_a_problem() -> None:
 
 def test_the_fingerprint_is_pinned() -> None:
     """A changed schema changes it: raise FORMAT_VERSION, note it in CHANGELOG.md, then pin the new one."""
-    assert record.fingerprint() == "8a36d490c2cfbf3e"
+    assert record.fingerprint() == "0d3a56d92c9589e5"
+
+
+def test_the_fingerprint_does_not_read_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = record.fingerprint()
+    monkeypatch.setattr(Record, "__doc__", "other words")
+    assert record.fingerprint() == before

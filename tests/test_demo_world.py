@@ -687,13 +687,13 @@ def test_the_stage_writes_the_world_named_in_params(tmp_path: Path, monkeypatch:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), "utf8")
     monkeypatch.chdir(tmp_path)
     stage.run(argparse.Namespace(world="tiny", params=Path("params.yaml")))
-    assert {path.name for path in Path("raw/demo").iterdir()} == {
+    assert {path.name for path in Path("raw/tiny").iterdir()} == {
         "gqa",
         "cirr",
         "visual_genome",
         "coco",
         "defects.json",
     }
-    assert [path.name for path in Path("raw").iterdir()] == ["demo"]
+    assert [path.name for path in Path("raw").iterdir()] == ["tiny"]
     with pytest.raises(ParamsError, match="did you mean 'tiny'"):
         stage.run(argparse.Namespace(world="tinny", params=Path("params.yaml")))

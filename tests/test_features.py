@@ -18,6 +18,7 @@ from contract.manifest import FeatureManifest
 from data_pipeline import encode, feature_shard, shard_reader
 from data_pipeline.__main__ import main
 from data_pipeline.feature_shard import Absent, to_float16
+from data_pipeline.picture_files import open_picture
 
 COLUMN = Path("features/esam")
 WORK = Path(".work/features/esam")
@@ -60,7 +61,7 @@ def test_every_declared_shard_has_a_tar_and_every_picture_its_array(project: Pat
 def test_features_are_the_encoders_own(project: Path) -> None:
     main(["features", "esam"])
     frozen = encode.load(encode.encoder_settings(manifest.load(COLUMN, FeatureManifest)))
-    picture = np.asarray(feature_shard.open_picture(Path("pictures/3.png")).pixels)
+    picture = np.asarray(open_picture(Path("pictures/3.png")).pixels)
     alone = encode.encode(frozen, encode.transform(picture, frozen.settings)[None])[0]
     np.testing.assert_allclose(arrays("gqa-001")["p03"], alone, atol=2e-3)
 
@@ -154,6 +155,23 @@ def test_a_picture_that_changed_behind_the_catalogue_is_an_error(project: Path) 
     assert not COLUMN.exists()
 
 
+@pytest.mark.parametrize("cut", [0, 300])
+def test_a_file_that_is_gone_or_cut_since_the_scan_is_no_fault_of_the_picture(
+    project: Path, cut: int
+) -> None:
+    """An unmounted disk must not become a column of absent pictures."""
+    path = Path("pictures/3.png")
+    content = path.read_bytes()
+    path.unlink()
+    if cut:
+        path.write_bytes(content[:cut])
+    with pytest.raises(RawDataError, match="since it was scanned"):
+        main(["features", "esam"])
+    path.write_bytes(content)
+    main(["features", "esam"])
+    assert pl.read_parquet(COLUMN / "findings.parquet").is_empty()
+
+
 @pytest.mark.parametrize(
     ("value", "detail"), [(np.nan, "not finite"), (np.inf, "not finite"), (7e4, "70000")]
 )
@@ -171,12 +189,13 @@ def test_weights_of_the_demo_are_for_generated_pictures(project: Path) -> None:
     from safetensors.torch import save_file
 
     frozen = encode.load(encode.encoder_settings(_column(project)))
-    save_file(frozen.model.state_dict(), project / "esam.safetensors")
-    (project / "esam.json").write_text('{"demo": true}')
-    build(project, generated=False, weights="esam.safetensors")
+    (project / "weights").mkdir()
+    path = project / "weights/esam.safetensors"
+    save_file(frozen.model.state_dict(), path, {"demo": "true"})
+    build(project, generated=False, weights="weights/esam.safetensors")
     with pytest.raises(MismatchError, match="know nothing else"):
         main(["features", "esam"])
-    build(project, generated=False, weights="esam.safetensors", allow_demo_weights=True)
+    build(project, generated=False, weights="weights/esam.safetensors", allow_demo_weights=True)
     main(["features", "esam"])
     assert manifest.load(COLUMN, FeatureManifest).weights.demo
 

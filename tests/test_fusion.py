@@ -71,6 +71,17 @@ def test_equal_grids_are_copied_exactly():
     assert torch.allclose(out, tokens)
 
 
+@pytest.mark.parametrize("columns", [(COARSE, FINE), (FINE, COARSE)])
+def test_resampling_has_one_gradient_whatever_the_threads(columns):
+    source, onto = columns
+    tokens = torch.randn(4, source.grid**2 + source.cls, 64, requires_grad=True)
+    visible = torch.rand(tokens.shape[:2]) > 0.3
+    out, _ = Resampler(source, onto)(tokens, visible)
+    first, second = (torch.autograd.grad(out, tokens, out, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert not first[~visible].any()
+
+
 def test_hidden_cells_do_not_leak_through_resampling():
     tokens = torch.randn(1, 16, 3)
     visible = torch.zeros(1, 16, dtype=torch.bool)

@@ -32,7 +32,7 @@ def test_a_later_row_renames_no_group(keys: list[list[str]], later: list[str]) -
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=8), st.data())
-def test_look_alikes_are_all_pairs_within_two_bits(hashes: list[int], data: st.DataObject) -> None:
+def test_look_alikes_join_what_is_within_two_bits(hashes: list[int], data: st.DataObject) -> None:
     base = hashes[0]
     for _ in range(3):
         bits = data.draw(st.lists(st.integers(0, 63), max_size=3, unique=True))
@@ -44,7 +44,16 @@ def test_look_alikes_are_all_pairs_within_two_bits(hashes: list[int], data: st.D
         for pair in combinations(range(len(hashes)), 2)
         if (hashes[pair[0]] ^ hashes[pair[1]]).bit_count() <= MAX_BITS
     }
-    assert set(look_alikes(array, thumbs)) == near
+    found = list(look_alikes(array, thumbs))
+    assert set(found) <= near and len(set(found)) == len(found)
+    nothing = [()] * len(hashes)
+    assert groups(nothing, found) == groups(nothing, near)
+
+
+def test_copies_of_one_picture_cost_no_more_than_their_number() -> None:
+    count = 3000  # four and a half million pairs
+    found = list(look_alikes(np.full(count, 5, np.uint64), np.zeros((count, 192), np.uint8)))
+    assert found == [(0, row) for row in range(1, count)]
 
 
 def test_thumbs_must_agree() -> None:

@@ -91,6 +91,34 @@ def test_shares_must_add_up(tmp_path: Path) -> None:
         load(tmp_path, content)
 
 
+@pytest.mark.parametrize(
+    ("place", "wrong", "said"),
+    [
+        (("datasets",), {}, "datasets is empty"),
+        (("datasets", "a/b"), {"format": "gqa", "folder": "x", "raw": [{"shards": {}}]}, "'a/b' cannot"),
+        (("encoders", "vit-s"), {"architecture": "v"}, "'vit-s' cannot be a name"),
+        (("datasets", "gqa", "raw", 0, "shards"), {"train.1": 1}, "'train.1' cannot be a name"),
+        (("datasets", "gqa", "splits"), {"": 1.0}, "'' cannot be a name"),
+        (("datasets", "gqa", "raw", 0, "path"), "../other", "leaves the dataset's folder"),
+        (("datasets", "gqa", "raw", 0, "path"), "/other", "leaves the dataset's folder"),
+        (("encoders", "vit", "weights"), "elsewhere/vit.safetensors", "under weights/"),
+        (("encoders", "vit", "weights"), "weights/../vit.safetensors", "under weights/"),
+        (("encoders", "vit", "weights"), "", "under weights/"),
+    ],
+)
+def test_names_and_places_stay_inside(
+    tmp_path: Path, place: tuple[Any, ...], wrong: object, said: str
+) -> None:
+    content = sound()
+    inner: Any = content
+    *steps, last = place
+    for step in steps:
+        inner = inner[step]
+    inner[last] = content["encoders"]["vit"] if last == "vit-s" else wrong
+    with pytest.raises(ParamsError, match=said):
+        load(tmp_path, content)
+
+
 def test_the_encoder_of_the_negatives_must_exist(tmp_path: Path) -> None:
     content = sound()
     content["negatives"]["encoder"] = "esam"

@@ -4,6 +4,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -12,6 +13,7 @@ from data_pipeline import picture_files
 from data_pipeline.identity import MAX_BITS, MAX_THUMB_DIFFERENCE
 from data_pipeline.picture_files import decode_rgb, extension_fits, open_picture, perceptual_hash, thumb
 from data_pipeline.scanning import Task, scan
+from data_pipeline.stages.scan import scan_dataset
 
 
 def smooth(mode: str = "RGB") -> Image.Image:
@@ -97,3 +99,25 @@ def test_the_hash_survives_encoding_and_scale(real_data: Path) -> None:
         difference = np.frombuffer(thumb(a), np.uint8).astype(int) - np.frombuffer(thumb(b), np.uint8)
         assert np.abs(difference).max() <= MAX_THUMB_DIFFERENCE
     assert len({perceptual_hash(decode_rgb(path)) for path in paths}) == len(paths)
+
+
+@pytest.mark.parametrize("file", ["none.png", "a\0b.png", "x" * 3000 + ".png", "folder"])
+def test_a_name_that_no_file_can_have_is_a_missing_picture(tmp_path: Path, file: str) -> None:
+    (tmp_path / "folder").mkdir()
+    ((found, trouble),) = scan(Task(str(tmp_path), [file]))
+    assert found is None and trouble is not None and trouble.reason == "picture_missing"
+
+
+def test_a_folder_without_any_picture_stops_the_scan(tmp_path: Path) -> None:
+    """Pictures that are not unpacked yet are one mistake and not a hundred thousand rejects."""
+    declared = {"picture": ["1"], "file": ["images/1.png"], "drop": [0], "split": ["train"]}
+    declared |= {"source_file": ["f"], "position": ["/"]}
+    (tmp_path / "read").mkdir()
+    pl.DataFrame(declared).write_parquet(tmp_path / "read/images.parquet")
+    with pytest.raises(RawDataError, match=r"images/1.png: none of the 1 declared"):
+        scan_dataset("own", tmp_path, tmp_path / "read", tmp_path / "scan", 1)
+    assert not (tmp_path / "scan").exists()
+    (tmp_path / "images").mkdir()
+    smooth().save(tmp_path / "images/1.png")
+    scan_dataset("own", tmp_path, tmp_path / "read", tmp_path / "scan", 1)
+    assert len(pl.read_parquet(tmp_path / "scan/pictures.parquet")) == 1

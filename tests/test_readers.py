@@ -247,3 +247,63 @@ def test_visual_genome_first_version_of_objects(tmp_path: Path) -> None:
     found = rows("visual_genome", visual_genome(tmp_path, objects=objects), {"train": 1})
     assert [(box.region, box.name) for box in found[Region]][1:] == [("o5", "cat")]
     assert rejects(found) == {"malformed": 1}
+
+
+@pytest.mark.parametrize("size", [3_000_000_000, int("9" * 30)])
+def test_a_size_beyond_all_pictures_is_malformed(tmp_path: Path, size: int) -> None:
+    metadata = [{"image_id": 1, "width": size, "height": 9}]
+    found = rows("visual_genome", visual_genome(tmp_path, image_data=metadata), {"train": 1})
+    assert rejects(found) == {"malformed": 1}
+    found = rows("gqa", gqa(tmp_path, {}, {"7": {"width": size, "height": 9}}), {"train": 1})
+    assert [finding.reason for finding in found[Finding]] == ["malformed"]
+
+
+def test_digits_without_end_are_read_all_the_same(tmp_path: Path) -> None:
+    picture, key = "n" + "7" * 5000, "1" * 5000
+    one = question(imageId=picture, annotations={"question": {key: "5"}})
+    found = rows("gqa", gqa(tmp_path, {"1": one}), {"train": 1})
+    assert [(span.start, span.end) for span in found[Entity]] == [(-1, -1)]
+    assert found[Image][0].source_ids == ["coco:" + "7" * 5000]
+
+
+def test_an_entry_that_names_no_picture_is_malformed(tmp_path: Path) -> None:
+    entries = [{"regions": [region(10)]}, {"id": 1, "regions": [region(11)]}]
+    found = rows("visual_genome", visual_genome(tmp_path, region_descriptions=entries), {"train": 1})
+    assert [text.text for text in found[Text]] == ["11"]
+    assert [(finding.id, finding.reason) for finding in found[Finding]] == [
+        ("region_descriptions.json/0", "malformed")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("split", "target", "reason"),
+    [
+        ("train", None, "malformed"),
+        ("val", None, "malformed"),
+        ("test1", None, None),
+        ("train", "p0", "target_is_reference"),
+        ("train", "p1", None),
+    ],
+)
+def test_cirr_targets(tmp_path: Path, split: str, target: str | None, reason: str | None) -> None:
+    names = [f"p{number}" for number in range(6)]
+    pair = {"pairid": 1, "reference": "p0", "caption": "redder", "img_set": {"members": names}}
+    files = {f"image_splits/split.rc2.{split}.json": {name: f"./{name}.png" for name in names}}
+    files[f"captions/cap.rc2.{split}.json"] = [pair | ({"target_hard": target} if target else {})]  # type: ignore[assignment]
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(content))
+    found = rows("cirr", tmp_path, {split: 1})
+    assert [finding.reason for finding in found[Finding]] == ([reason] if reason else [])
+    assert [text.split for text in found[Text]] == ([] if reason else [split])
+
+
+@pytest.mark.parametrize("folder", ["questions1.2", "questions"])
+def test_a_file_of_another_split_is_said_wherever_it_may_lie(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    gqa(tmp_path, {})
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "val_balanced_questions.json").write_text("not read")
+    rows("gqa", tmp_path, {"train": 1})
+    assert "names it: val" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 
 from contract import codec, index, manifest
 from contract.boxes import is_valid
-from contract.errors import ShardError
+from contract.errors import MismatchError, ShardError
 from contract.files import sha256_file
 from contract.manifest import DataManifest
 from contract.record import Record
@@ -97,6 +97,25 @@ def test_the_manifest_names_the_tokenizer_beside_it(project: Path) -> None:
     facts = manifest.load(Path("data"), DataManifest)
     assert facts.tokenizer.sha256 == sha256_file(Path("data/tokenizer.json"))
     assert sorted(facts.params) == ["boxes", "datasets", "seed", "tokenizer"]
+
+
+def test_the_tokenizer_is_the_one_that_made_the_tokens(project: Path) -> None:
+    Path("spans/gqa/tokenizer.json").write_text('{"a": 1}')
+    with pytest.raises(MismatchError, match="spans/cirr/tokenizer.json: is not spans/gqa/tokenizer.json"):
+        shards.run(ARGS)
+    Path("spans/cirr/tokenizer.json").write_text('{"a": 1}')
+    shards.run(ARGS)
+    assert Path("data/tokenizer.json").read_text() == '{"a": 1}'
+
+
+@pytest.mark.parametrize("table", ["spans/gqa/texts", "validate/gqa/regions", "spans/gqa/entities"])
+def test_no_row_gets_lost_on_the_way(project: Path, table: str) -> None:
+    column = "text" if table.endswith("entities") else "picture"
+    rows = pl.read_parquet(f"{table}.parquet")
+    stray = rows[:1].with_columns(pl.lit("elsewhere").alias(column))
+    pl.concat([rows, stray]).write_parquet(f"{table}.parquet")
+    with pytest.raises(ShardError, match="1 rows have no place"):
+        shards.run(ARGS)
 
 
 def test_two_runs_write_the_same_bytes(project: Path) -> None:

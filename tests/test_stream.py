@@ -1,13 +1,19 @@
 """The stream: complete, the same whatever the threads and the start, and never silently wrong."""
 
+import json
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 import synthetic
 import torch
 
+from contract import codec
 from contract.errors import MismatchError, ShardError
+from contract.files import sha256_file
 from contract.index import index_path
+from contract.record import Negatives, Text
 from training.config import Masking
 from training.shards import open_shards
 from training.stream import Stream
@@ -135,11 +141,7 @@ def test_without_an_index_a_cut_is_still_noticed(own):
 
 
 def test_columns_of_other_pictures_are_refused(own):
-    for suffix in (".tar", ".tar.idx"):
-        a, b = (own / "features" / "vit" / f"toy-00{n}{suffix}" for n in (0, 1))
-        content = a.read_bytes()
-        a.write_bytes(b.read_bytes())
-        b.write_bytes(content)
+    swap(own / "features" / "vit")
     with pytest.raises(MismatchError, match="not the same pictures"):
         shards(own)
 
@@ -167,9 +169,190 @@ def test_another_tokenizer_is_refused(own):
         shards(own)
 
 
+def negatives_of_half_the_split(own):
+    """The first and the third neighbour of each picture lie in the shard that is not given."""
+    half = open_shards([str(own / "data" / "toy-000.tar")], ["vit"])
+    return Stream(half, ["vqa"], batch=4, negatives=2, stop=4)
+
+
 def test_negatives_outside_the_given_shards_are_counted(own):
-    stream = Stream(
-        open_shards([str(own / "data" / "toy-000.tar")], ["vit"]), ["vqa"], batch=4, negatives=2, stop=4
-    )
-    list(stream)
-    assert stream.planner.unresolved == 0 and stream.planner.wanted == 8
+    stream = negatives_of_half_the_split(own)
+    (batch,) = stream
+    assert (stream.planner.unresolved, stream.planner.wanted) == (4, 8)
+    assert (batch.neg_picture[:, 0] >= 0).all() and (batch.neg_picture[:, 1] == -1).all()
+
+
+def test_too_many_negatives_outside_the_given_shards_are_an_error(own, monkeypatch):
+    monkeypatch.setattr("training.plan.ENOUGH", 4)
+    with pytest.raises(ShardError, match=r"outside the given shards[\s\S]*at most 5%"):
+        list(negatives_of_half_the_split(own))
+
+
+def test_more_negatives_than_were_mined_are_refused(own):
+    with pytest.raises(MismatchError, match="fewer negatives per picture"):
+        Stream(shards(own), ["vqa"], batch=4, negatives=4)
+
+
+def test_negatives_of_other_pictures_are_refused(own):
+    swap(own / "negatives")
+    with pytest.raises(MismatchError, match="not the same pictures"):
+        list(Stream(shards(own), ["vqa"], batch=4, negatives=2, stop=4))
+
+
+def test_without_an_index_the_same_pictures_are_trained_on_and_it_is_said(own):
+    with_index = shards(own)
+    for part in ("data", "features/vit"):
+        for path in (own / part).glob("*.idx"):
+            path.unlink()
+    without = shards(own)
+    batches = [taken(Stream(opened, ["vqa"], batch=8), 1)[0] for opened in (with_index, without)]
+    assert same(*batches)
+    assert with_index.notes == []
+    assert without.notes == [
+        f"2 shards of {own / part}/ without an index: payload bits are not checked"
+        for part in ("data", "features/vit")
+    ]
+
+
+def test_without_an_index_a_picture_without_features_is_still_left_out(own):
+    arrays = {synthetic.key(n): synthetic.features(n, "vit").astype("float16") for n in (0, 2, 4, 6)}
+    arrays[synthetic.key(2)] = arrays[synthetic.key(2)][:0]
+    rewrite(own, "vit", "vit.npy", {k: codec.encode_array(array) for k, array in arrays.items()})
+    index_path(own / "features" / "vit" / "toy-000.tar").unlink()
+    assert len(Stream(shards(own), ["vqa"], batch=4)) == 7
+
+
+def rewrite(own, column, suffix, members, shard="toy-000"):
+    """One shard of a column with other content, and its manifest to match."""
+    folder = own / "data" if column == "data" else own / "features" / column
+    facts = {}
+    records = {k: codec.decode_record(m, k) for k, m in members.items()} if column == "data" else None
+    synthetic.write(facts, folder / f"{shard}.tar", suffix, "train", members, records)
+    known = json.loads((folder / "manifest.json").read_text())
+    known["shards"][shard] = msgspec.to_builtins(facts[shard])
+    (folder / "manifest.json").write_text(json.dumps(known))
+
+
+def swap(folder):
+    """The tars and indexes of two shards change places."""
+    for suffix in (".tar", ".tar.idx"):
+        a, b = (folder / f"toy-00{n}{suffix}" for n in (0, 1))
+        content = a.read_bytes()
+        a.write_bytes(b.read_bytes())
+        b.write_bytes(content)
+
+
+@pytest.mark.parametrize("part", ["data", "features/vit"])
+def test_a_shard_of_another_build_is_refused_although_all_its_hashes_are_right(own, tmp_path, part):
+    arrays = {synthetic.key(n): synthetic.picture(n) for n in (1, 3, 5, 7)}
+    if part == "data":
+        arrays[synthetic.key(1)].group = "toy:x"
+        members = {k: codec.encode(r) for k, r in arrays.items()}
+        synthetic.write({}, own / part / "toy-001.tar", "json", "train", members, arrays)
+    else:
+        members = {k: codec.encode_array(np.ones((17, 8), np.float16)) for k in arrays}
+        synthetic.write({}, own / part / "toy-001.tar", "vit.npy", "train", members)
+    with pytest.raises(MismatchError, match=r"toy-001.tar: is not the shard that its manifest describes"):
+        shards(own)
+
+
+def test_a_folder_must_hold_what_its_manifest_lists(own):
+    for suffix in (".tar", ".tar.idx"):
+        (own / "data" / f"toy-001{suffix}").unlink()
+    with pytest.raises(ShardError, match=r"lacks 1 of the 2 shards of split 'train'.*: toy-001"):
+        shards(own)
+    assert len(open_shards([str(own / "data" / "toy-*.tar")], ["vit"]).shards) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"width": 0}, "width and height must be positive"),
+        ({"tokens": [len(synthetic.WORDS)]}, "a token that the tokenizer does not know"),
+        ({"box": [(0.5, 0.5, 0.5, 0.5)]}, "is not a valid xyxy"),
+    ],
+)
+def test_a_record_that_is_unsound_is_refused_by_name(own, change, said):
+    records = {synthetic.key(n): synthetic.picture(n) for n in (0, 2, 4, 6)}
+    bad = records[synthetic.key(4)]
+    for name, value in change.items():
+        target = {"tokens": bad.texts[0], "box": bad.regions}.get(name, bad)
+        setattr(target, name, value)
+    rewrite(own, "data", "json", {k: codec.encode(r) for k, r in records.items()})
+    with pytest.raises(ShardError, match=rf"p0004.json: [\s\S]*{said}"):
+        list(Stream(shards(own), ["vqa"], batch=4, stop=8))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("grid", 0), ("grid", 10**6), ("width", 10**9), ("dtype", "object"), ("transform", "eval")],
+)
+def test_a_manifest_beyond_its_bounds_is_refused(own, field, value):
+    path = own / "features" / "vit" / "manifest.json"
+    known = json.loads(path.read_text()) | {field: value}
+    path.write_text(json.dumps(known))
+    with pytest.raises(MismatchError, match=field):
+        shards(own)
+
+
+def test_a_tokenizer_file_that_is_none_is_refused(own):
+    path = own / "data" / "tokenizer.json"
+    path.write_text("[]")
+    known = json.loads((own / "data" / "manifest.json").read_text())
+    known["tokenizer"]["sha256"] = sha256_file(path)
+    (own / "data" / "manifest.json").write_text(json.dumps(known))
+    with pytest.raises(MismatchError, match="is no tokenizer"):
+        shards(own)
+
+
+def test_a_batch_over_two_epochs_gives_each_row_its_own_texts(own):
+    stream = Stream(shards(own), ["vqa"], batch=12, negatives=1, texts_per_image=1)
+    (batch,) = taken(stream, 1)
+    assert len(set(batch.keys[:12])) == 8 and sorted(batch.text_picture.tolist()) == list(range(12))
+    for text, near in zip(batch.text_picture.tolist(), batch.neg_picture[:, 0].tolist(), strict=True):
+        assert int(batch.keys[near][1:]) == (int(batch.keys[text][1:]) + 1) % 8
+
+
+def test_two_datasets_may_use_one_key(own):
+    """The same keys in toy-000 and toy-001, of two datasets: every negative is of its anchor's dataset."""
+    numbers = (0, 2, 4, 6)
+    keys = [synthetic.key(n) for n in numbers]
+    places = {"data": "json", "features/vit": "vit.npy", "negatives": "neg.json"}
+    for folder, suffix in places.items():
+        known = json.loads((own / folder / "manifest.json").read_text())
+        for number, shard in enumerate(("toy-000", "toy-001")):
+            records = {k: synthetic.picture(n) for k, n in zip(keys, numbers, strict=True)}
+            near = {k: synthetic.neighbours(k, keys) for k in keys}
+            members = {
+                "json": {k: codec.encode(record) for k, record in records.items()},
+                "vit.npy": {k: codec.encode_array(np.full((17, 8), number, np.float16)) for k in keys},
+                "neg.json": {k: codec.encode(Negatives(near[k])) for k in keys},
+            }[suffix]
+            facts = {}
+            counted = records if suffix == "json" else None
+            synthetic.write(facts, own / folder / f"{shard}.tar", suffix, "train", members, counted)
+            facts[shard].dataset = f"toy{number}"
+            known["shards"][shard] = msgspec.to_builtins(facts[shard])
+        (own / folder / "manifest.json").write_text(json.dumps(known))
+    (batch,) = taken(Stream(shards(own, ["vit"]), ["vqa"], batch=8, negatives=2), 1)
+    dataset = batch.features["vit"][:, 0, 0]
+    assert sorted(dataset.tolist()) == [0.0] * 4 + [1.0] * 4
+    assert (dataset[batch.neg_picture] == dataset[batch.text_picture][:, None]).all()
+
+
+def test_targets_and_image_sets_are_rows_of_the_batch(own):
+    keys = [synthetic.key(n) for n in (0, 2, 4, 6)]
+    records = {}
+    for number, key in zip((0, 2, 4, 6), keys, strict=True):
+        others = [other for other in keys if other != key]
+        edit = Text(f"{number}-e", "edit", "left", [2], target=others[:1], members=[*others, "elsewhere"])
+        records[key] = synthetic.picture(number)
+        records[key].texts = [*records[key].texts, edit]
+    rewrite(own, "data", "json", {k: codec.encode(r) for k, r in records.items()})
+    (batch,) = taken(Stream(shards(own), ["vqa", "cir"], batch=2, shuffle="none"), 1)
+    for text, picture in enumerate(batch.text_picture.tolist()):
+        others = [other for other in keys if other != batch.keys[picture]]
+        edit = batch.text_id[text].endswith("-e")
+        named = [batch.keys[row] for row in batch.members[text].tolist() if row >= 0]
+        assert named == (others if edit else [])
+        assert int(batch.target[text]) == (batch.keys.index(others[0]) if edit else -1)

@@ -10,8 +10,9 @@ from contract.errors import RawDataError
 from data_pipeline import table_writer
 from data_pipeline.rules import Rule, Table, apply
 from data_pipeline.stages.read import read_dataset
+from data_pipeline.stages.validate import Raw, validate
 from data_pipeline.table_writer import TableWriter
-from data_pipeline.tables import Account, Entity, NegativeText, Text
+from data_pipeline.tables import ROWS, Account, Entity, NegativeText, Text
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 16, 17, 40])
@@ -31,7 +32,19 @@ def test_rows_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: 
 
 def test_negatives_are_structs(tmp_path: Path) -> None:
     row = Text(
-        "1", "2", "phrase", " a cat ", None, "", [], [], [], [NegativeText("a dog", "given")], "f", "/p"
+        "1",
+        "2",
+        "phrase",
+        " a cat ",
+        None,
+        "",
+        [],
+        [],
+        [],
+        [NegativeText("a dog", "given")],
+        "val",
+        "f",
+        "/p",
     )
     with TableWriter(tmp_path / "t.parquet", Text) as writer:
         writer.add(row)
@@ -73,3 +86,21 @@ def test_first_reject_wins_and_flags_judge_the_kept() -> None:
         ("a", "repair", "low", ""),
     ]
     assert findings["record"][0] == '{"id":"b","n":2}'
+
+
+def test_no_setting_hides_what_it_would_drop() -> None:
+    """box_sizes.json counts before `boxes.min_area`: a setting is chosen by it."""
+    places = {"source_file": ["f"] * 2, "position": ["/"] * 2}
+    regions = {"picture": ["1"] * 2, "region": ["a", "b"], "x": [0.0] * 2, "y": [0.0] * 2, "w": [5.0, 90.0]}
+    regions |= {"h": [5.0, 90.0], "name": [""] * 2, "attributes": [[""]] * 2, "crowd": [False] * 2, **places}
+    frames = {table: table_writer.schema(kind).empty_table() for table, kind in ROWS.items()}
+    raw = {table: pl.DataFrame(frame) for table, frame in frames.items()}
+    image = {"picture": ["1"], "file": ["1.jpg"], "drop": [0], "split": ["train"], "width": [100]}
+    image |= {"height": [100], "source_ids": [[""]], "source_file": ["f"], "position": ["/"]}
+    catalogue = pl.DataFrame(
+        {"picture": ["1"], "drop": [0], "split": ["train"], "width": [100], "height": [100]}
+    )
+    raw |= {"regions": pl.DataFrame(regions), "images": pl.DataFrame(image)}
+    none = pl.DataFrame(schema={"table": pl.String, "id": pl.String})
+    judged, sizes = validate(Raw(**raw, unusable=none), catalogue, params.BoxRules(min_area=0.01))
+    assert judged["regions"].kept["region"].to_list() == ["b"] and sizes["0.01"] == 1

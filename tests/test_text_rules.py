@@ -24,7 +24,7 @@ def table(kind: type, rows: list[tuple]) -> pl.DataFrame:
 
 
 def text(name: str, content: str = "Is it red?", **fields: object) -> Text:
-    row = Text(name, "a", "question", content, "yes", "", [], [], [], [], "f", "/p")
+    row = Text(name, "a", "question", content, "yes", "", [], [], [], [], "", "f", "/p")
     return row._replace(**fields)
 
 
@@ -50,6 +50,8 @@ def judge(*rows: Text) -> tuple[list[str], list[tuple[str, str, str]]]:
         (text("1", "other"), "duplicate_id"),
         (text("2", "other", picture="e"), "picture_rejected"),
         (text("2", "other", picture="z"), "unknown_picture"),
+        (text("2", "other", split="val"), "split_differs"),
+        (text("2", "other", picture="b", split="train"), "split_differs"),
         (text("2", "other", about=["r9"]), "region_rejected"),
         (text("2", "other", target=["e", "a"]), "target_rejected"),
     ],
@@ -65,6 +67,22 @@ def test_conflicting_answers_go_in_train_and_stay_in_evaluation() -> None:
     assert kept == ["4"] and {row[1:] for row in findings} == {("reject", "conflicting_answers")}
     kept, findings = judge(*(row._replace(picture="b") for row in train[:2]))
     assert kept == ["1", "2"] and {row[1:] for row in findings} == {("flag", "conflicting_answers")}
+
+
+def test_full_answers_go_with_their_conflicting_questions() -> None:
+    asked = [text("1"), text("2", answer="no"), text("3", "Is it blue?")]
+    told = [text(f"{n}.full", f"It is {n}.", role="statement", answer=None) for n in (1, 2, 3)]
+    kept, findings = judge(*asked, *told)
+    assert kept == ["3", "3.full"]
+    assert [row for row in findings if row[2] != "conflicting_answers"] == [
+        ("1.full", "reject", "text_rejected"),
+        ("2.full", "reject", "text_rejected"),
+    ]
+
+
+def test_texts_of_the_pictures_own_split_stay() -> None:
+    kept, findings = judge(text("1", split="train"), text("2", picture="b", split="testdev"), text("3", "x"))
+    assert kept == ["1", "2", "3"] and not findings
 
 
 def test_the_later_of_two_equal_texts_is_flagged() -> None:
@@ -133,7 +151,7 @@ def test_the_demo_tokenizer_is_refused_for_other_pictures(tmp_path: Path) -> Non
     with pytest.raises(MismatchError, match="own"):
         check_tokenizer(demo, "own", path)
     check_tokenizer(Tokenizer(name=str(DEMO_TOKENIZER), allow_demo=True), "own", path)
-    check_tokenizer(Tokenizer(name="bert-base-uncased"), "own", path)
+    check_tokenizer(Tokenizer(name="other.json"), "own", path)
 
 
 def test_given_negatives_get_tokens_of_their_own() -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from contract.errors import ParamsError
 from data_pipeline.tokenizer_file import CONTINUES, SPECIALS, build, load, to_bytes
@@ -50,6 +51,33 @@ def test_unknown_words_fall_into_characters() -> None:
     assert all("[UNK]" not in tokenizer.encode(text).tokens for text in TEXTS)
 
 
-def test_no_such_tokenizer() -> None:
-    with pytest.raises(ParamsError, match=r"no tokenizer 'absent.json'"):
-        load("absent.json")
+def test_every_text_gets_its_own_tokens_and_all_of_them(tmp_path: Path) -> None:
+    """Padding and truncation that a file brings along are off."""
+    made = build(TEXTS, 8192)
+    made.enable_padding(length=20)
+    made.enable_truncation(3)
+    made.save(str(tmp_path / "t.json"))
+    loaded = load(str(tmp_path / "t.json"))
+    (found, _) = loaded.encode_batch([TEXTS[0], "Is it red?"], add_special_tokens=False)
+    assert loaded.decode(found.ids) == "the red ball, and the blue ball."
+    assert to_bytes(loaded) == to_bytes(build(TEXTS, 8192))
+
+
+def test_models_of_other_kinds_have_a_file_too() -> None:
+    pieces = [("<unk>", 0.0), ("b", -1.0), ("a", -2.0)]
+    content = to_bytes(Tokenizer(models.Unigram(pieces, 0)))
+    assert Tokenizer.from_buffer(content).get_vocab() == {"<unk>": 0, "b": 1, "a": 2}
+
+
+@pytest.mark.parametrize("name", ["absent.json", "bert-base-uncased"])
+def test_no_such_tokenizer(name: str) -> None:
+    """A hub name is no file: what DVC cannot see change must not shape the tokens."""
+    with pytest.raises(ParamsError, match=rf"no tokenizer '{name}'") as caught:
+        load(name)
+    assert "fetches one from the hub" in str(caught.value.fix)
+
+
+def test_a_file_that_is_no_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text("{}")
+    with pytest.raises(ParamsError, match="is no tokenizer"):
+        load(str(tmp_path / "t.json"))

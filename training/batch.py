@@ -1,8 +1,9 @@
 """What a training step is given. Pictures first, everything else points into them.
 
-Legend: P pictures (anchors first, then looked-up ones, each once), T texts, L tokens of the longest text,
-N tokens of a column, D its width, R regions, S spans, E span–region links, A whole-text–region links,
-K negatives. True = real or visible; -1 = none.
+Legend: P pictures (anchors first, then looked-up ones, each once; but where a batch straddles two epochs an
+anchor can come twice, with another mask and other texts), T texts, L tokens of the longest text, N tokens of
+a column, D its width, R regions, S spans, E span–region links, A whole-text–region links, K negatives.
+True = real or visible; -1 = none.
 """
 
 from dataclasses import dataclass, fields
@@ -17,7 +18,7 @@ class Batch:
     """One batch. `position` is what the stream's position is once this batch was consumed."""
 
     position: int
-    keys: list[str]  # [P]
+    keys: list[str]  # [P]; unique in a dataset, not across two
     groups: list[str]  # [P] identity across datasets
     features: dict[str, Tensor]  # column → [P, N, D] float16
     visible: dict[str, Tensor]  # column → [P, N] bool

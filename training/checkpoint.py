@@ -4,6 +4,7 @@ checkpoints/step-00000400/{model,optimizer}.safetensors, state.json
 checkpoints/last.json, best.json      {"step": 400}: which of them it is
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,24 +21,43 @@ from contract.files import atomic_path, remove, write_atomic
 Which = Literal["last", "best"]
 
 
+class Sums(Struct, forbid_unknown_fields=True):
+    """What the next line of the log is a mean of: summed since the last one, over `steps` and `items`."""
+
+    loss: float = 0.0
+    correct: float = 0.0
+    items: int = 0
+    steps: int = 0
+
+
 class State(Struct, forbid_unknown_fields=True):
     """Where a run stands. position: rows consumed; best: highest development accuracy so far."""
 
     step: int
     position: int
     best: float = -1.0
+    sums: Sums = msgspec.field(default_factory=Sums)
+
+
+class Pointer(Struct):
+    """last.json and best.json."""
+
+    step: int
 
 
 def save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State, best: bool) -> None:
-    """Write a checkpoint, point `last` (and `best`) at it, and remove those nothing points at."""
+    """Write a checkpoint, point (`best` and) `last` at it, and remove those nothing points at.
+
+    `best` first: a run killed between the two goes on from the earlier `last` and comes by here again.
+    """
     folder = run / "checkpoints"
     with atomic_path(folder / _name(state.step)) as beside:
         beside.mkdir()
         save_file(_contiguous(model.state_dict()), beside / "model.safetensors")
         save_file(_optimizer_tensors(model, optimizer), beside / "optimizer.safetensors")
         (beside / "state.json").write_bytes(msgspec.json.encode(state))
-    for which in ("last", "best") if best else ("last",):
-        write_atomic(folder / f"{which}.json", msgspec.json.encode({"step": state.step}))
+    for which in ("best", "last") if best else ("last",):
+        write_atomic(folder / f"{which}.json", msgspec.json.encode(Pointer(state.step)))
     _prune(folder)
 
 
@@ -47,8 +67,19 @@ def find(run: Path, which: Which) -> Path:
     pointer = next((p for p in (folder / f"{which}.json", folder / "last.json") if p.is_file()), None)
     if pointer is None:
         raise ShardError(run, "holds no checkpoint", fix="name a run's folder, for example runs/demo")
-    step: int = msgspec.json.decode(pointer.read_bytes())["step"]
-    return folder / _name(step)
+    return folder / _pointed(pointer)
+
+
+def _pointed(pointer: Path) -> str:
+    try:
+        return _name(msgspec.json.decode(pointer.read_bytes(), type=Pointer).step)
+    except msgspec.DecodeError as error:
+        raise MismatchError(
+            pointer,
+            f"does not name a checkpoint: {error}",
+            expected='for example {"step": 400}',
+            fix="write the step of a folder beside it",
+        ) from None
 
 
 def load_model(checkpoint: Path, model: nn.Module) -> None:
@@ -67,13 +98,16 @@ def load_model(checkpoint: Path, model: nn.Module) -> None:
     model.load_state_dict(stored)
 
 
-def init_model(checkpoint: Path, model: nn.Module) -> tuple[list[str], list[str]]:
-    """Load what fits by name and shape; returns (loaded, new) parameter names. An empty fit is an error."""
+def init_model(checkpoint: Path, model: nn.Module, fresh: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Load what fits by name and shape; returns (loaded, new) parameter names. An empty fit is an error.
+
+    fresh: prefixes of names whose stored values mean something else, and are left alone.
+    """
     stored, expected = _read(checkpoint / "model.safetensors"), model.state_dict()
     fits = {
         name: value
         for name, value in stored.items()
-        if name in expected and value.shape == expected[name].shape
+        if name in expected and value.shape == expected[name].shape and not name.startswith(tuple(fresh))
     }
     if not fits:
         raise MismatchError(checkpoint, "shares no parameter with this model", found=_some(sorted(stored)))
@@ -139,7 +173,7 @@ def _name(step: int) -> str:
 
 
 def _prune(folder: Path) -> None:
-    pointed = {_name(msgspec.json.decode(pointer.read_bytes())["step"]) for pointer in folder.glob("*.json")}
+    pointed = {_pointed(pointer) for pointer in folder.glob("*.json")}
     for path in folder.glob("step-*"):
         if path.name not in pointed:
             remove(path)

@@ -1,6 +1,6 @@
 """Chosen pictures and texts → the index tensors of a batch (features are read elsewhere)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,15 +9,18 @@ from msgspec import Struct
 from torch import Tensor
 
 from contract.record import Record, Text
+from training.shards import Place
 
 MEMBERS = 5  # of a CIRR image set without its reference
 
 
 class Chosen(Struct):
-    """The texts of a batch. picture: into the plan's anchors."""
+    """A text of a batch. picture: into the plan's anchors. target, members: pictures that an edit names."""
 
     text: Text
     picture: int
+    target: Place | None = None
+    members: list[Place] = []
 
 
 def texts(chosen: Sequence[Chosen], answers: dict[str, int], max_tokens: int) -> dict[str, Any]:
@@ -72,23 +75,23 @@ def regions(
     }
 
 
-def targets(chosen: Sequence[Chosen], picture: dict[str, int]) -> dict[str, Any]:
-    """Targets and image sets as rows of the batch's pictures; `picture` maps key → row."""
+def targets(chosen: Sequence[Chosen], rows: Mapping[Place, int]) -> dict[str, Any]:
+    """Targets and image sets as rows of the batch's pictures."""
     members = np.full((len(chosen), MEMBERS), -1, np.int64)
     for row, entry in zip(members, chosen, strict=True):
-        found = [picture[key] for key in entry.text.members[:MEMBERS] if key in picture]
+        found = [rows[place] for place in entry.members[:MEMBERS]]
         row[: len(found)] = found
-    hard = [picture.get(entry.text.target[0], -1) if entry.text.target else -1 for entry in chosen]
+    hard = [rows[entry.target] if entry.target else -1 for entry in chosen]
     return {"target": _ints(hard), "members": torch.from_numpy(members)}
 
 
 def negatives(
-    chosen: Sequence[Chosen], near: Sequence[Sequence[str]], picture: dict[str, int], count: int
+    chosen: Sequence[Chosen], near: Sequence[Sequence[Place]], rows: Mapping[Place, int], count: int
 ) -> dict[str, Any]:
     """Negative pictures [T, K] from each anchor's resolved neighbours; texts come with text neighbours."""
     table = np.full((len(chosen), count), -1, np.int64)
     for row, entry in zip(table, chosen, strict=True):
-        found = [picture[key] for key in near[entry.picture]][:count]
+        found = [rows[place] for place in near[entry.picture]][:count]
         row[: len(found)] = found
     return {"neg_picture": torch.from_numpy(table), "neg_text": torch.full((len(chosen), count), -1)}
 

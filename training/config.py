@@ -1,9 +1,11 @@
 """The `train` section of params.yaml, typed and strict. Configuration stays here, at the door."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import yaml
 from msgspec import Meta, Struct
 
 from contract import params
@@ -84,11 +86,22 @@ class Train(Strict, frozen=True):
 
 
 def load(path: Path, overrides: list[str]) -> tuple[Train, int]:
-    """`train` of params.yaml with `--set` overrides, and the seed. ParamsError names every miss."""
+    """`train` of params.yaml with `--set` overrides, and the seed. ParamsError names every miss.
+
+    `inputs` must be said, if only as `{}`: a run that never looks at a picture is not made by leaving it out.
+    """
     content = params.read_yaml(path)
+    params.check_keys(content, params.Params, str(path))
     settings = content.get("train") or {}
+    if not isinstance(settings, dict):
+        raise ParamsError(f"{path}: train", "holds no keys", found=settings)
     for override in overrides:
         _apply(settings, override)
+    _check_finite(settings, f"{path}: train")
+    if "inputs" not in settings:
+        raise ParamsError(
+            f"{path}: train.inputs", "no feature column is named", fix="name one, or say --blind"
+        )
     train = params.convert(settings, Train, f"{path}: train")
     if train.optim.batch % train.optim.accumulate:
         raise ParamsError(
@@ -109,7 +122,19 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         settings = settings.setdefault(parent, {})
         if not isinstance(settings, dict):
             raise ParamsError(f"--set {override}", f"'{parent}' holds no keys")
-    settings[last] = params.parse_yaml(value)
+    try:
+        settings[last] = params.parse_yaml(value)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"--set {override}", f"is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _check_finite(value: object, place: str) -> None:
+    """No setting is infinite or not a number, which YAML can write and no bound of a type refuses."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ParamsError(place, "is not a finite number", found=value)
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_finite(inner, f"{place}.{key}")
 
 
 def to_builtins(train: Train) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Collection
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +53,21 @@ def parser() -> argparse.ArgumentParser:
         "--shards", nargs="+", metavar="PATTERN", help="default: the folder the run was trained from"
     )
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
-    parser.add_argument("--batch", type=int, default=64, help="pictures at a time (default: 64)")
+    parser.add_argument(
+        "--batch", type=_batch, default=64, help="pictures at a time, 2 or more (default: 64)"
+    )
     parser.add_argument("--out", type=Path, help="result file (default: evaluations/<run>-<split>.json)")
     parser.add_argument(
         "--by-type", type=Path, metavar="FILE", help="also write a list per type, for dvc plots"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     return parser
+
+
+def _batch(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of 2 or more: pictures are also shuffled")
+    return int(text)
 
 
 def main(arguments: list[str]) -> None:
@@ -67,11 +77,14 @@ def main(arguments: list[str]) -> None:
     current = run.open_run(options.run)
     shards = _open(current, options)
     run.check_identity(current, shards)
+    _refuse_trained_on(current, run.names(shards))
+    for note in shards.notes:
+        print(f"note: {note}", file=sys.stderr)
     models = {"accuracy": run.trained_model(current, options.checkpoint).to(where).eval()}
     if options.blind:
-        models["blind"] = (
-            run.trained_model(_open_blind(options.blind, current), options.checkpoint).to(where).eval()
-        )
+        blind = _open_blind(options.blind, current)
+        _refuse_trained_on(blind, run.names(shards))
+        models["blind"] = run.trained_model(blind, options.checkpoint).to(where).eval()
     answered = answer(models, shards, options.batch, where)
     _add_majority(answered, current)
     result = {"run": str(options.run), "split": options.split, "vqa": summarize(answered, shards.answers)}
@@ -89,10 +102,9 @@ def main(arguments: list[str]) -> None:
 def answer(models: dict[str, FusionModel], shards: ShardSet, batch: int, where: torch.device) -> Answered:
     """Every question of the shards, answered by every model, and by the first with shuffled pictures."""
     first = next(iter(models.values()))
-    stream = Stream(shards, ["vqa"], batch=batch, shuffle="global", max_tokens=first.text.max_tokens)
-    stream.stop = len(stream)
-    if len(stream) % stream.batch == 1 and len(stream) > 1:
-        stream.batch += 1  # a last batch of one picture has no other to be shuffled with
+    longest = max(model.text.max_tokens for model in models.values())  # each cuts at its own limit
+    stream = Stream(shards, ["vqa"], batch=batch, shuffle="global", max_tokens=longest)
+    stream.stop, stream.batch = len(stream), none_alone(len(stream), batch)
     found = Answered([], [], {name: [] for name in [*models, "shuffled_pictures"]})
     truths = _truths(shards)
     for part in stream:
@@ -106,6 +118,11 @@ def answer(models: dict[str, FusionModel], shards: ShardSet, batch: int, where: 
             for row, text in zip(part.text_picture.tolist(), part.text_id, strict=True)
         ]
     return found
+
+
+def none_alone(pictures: int, batch: int) -> int:
+    """The least batch ≥ `batch` with which no last one is a single picture: that could not be shuffled."""
+    return next(size for size in count(batch) if pictures % size != 1 or pictures == 1)
 
 
 def _words(model: FusionModel, batch: Batch, answers: list[str]) -> list[str]:
@@ -148,6 +165,18 @@ def _open(current: Run, options: argparse.Namespace) -> ShardSet:
     )
 
 
+def _refuse_trained_on(trained: Run, shards: Collection[str]) -> None:
+    """A score on pictures that a model was trained on says nothing."""
+    both = sorted(set(trained.config.opened) & set(shards))
+    if both:
+        raise ParamsError(
+            trained.folder,
+            "was trained on shards of this evaluation",
+            found=", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else ""),
+            fix="name held-out shards by --split or --shards",
+        )
+
+
 def _open_blind(folder: Path, beside: Run) -> Run:
     """The blind run must see nothing and answer in the same words."""
     blind = run.open_run(folder)
@@ -164,14 +193,17 @@ def _open_blind(folder: Path, beside: Run) -> Run:
 
 
 def _add_majority(answered: Answered, current: Run) -> None:
-    """The most frequent training answer of each type, from the training shards that are there."""
+    """The most frequent training answer of each type, from the training shards that are there, if any."""
     folder = Path(current.config.data)
     known = manifest.load(folder, DataManifest).shards
-    there = [str(folder / f"{name}.tar") for name, facts in known.items() if facts.split == TRAIN]
-    trained = open_shards([path for path in there if Path(path).is_file()], columns=[]) if there else None
+    paths = [folder / f"{name}.tar" for name, facts in known.items() if facts.split == TRAIN]
+    there = [str(path) for path in paths if path.is_file()]
+    if not there:
+        print(f"majority: no training shard lies in {folder}, so there is none")
+        return
     pairs = [
         (text.type, text.answer)
-        for _, record in (_records(trained) if trained else [])
+        for _, record in _records(open_shards(there, columns=[]))
         for text in record.texts
         if need("vqa").usable(text) and text.answer is not None
     ]
@@ -180,8 +212,9 @@ def _add_majority(answered: Answered, current: Run) -> None:
 
 
 def summarize(answered: Answered, vocabulary: list[str]) -> dict[str, Any]:
-    """The `vqa` object of the result file. Values in [0, 1]; `blind` is null where no blind run was given."""
-    scores: dict[str, Any] = {"accuracy": 0.0, "blind": None, "shuffled_pictures": 0.0, "majority": 0.0}
+    """The `vqa` object of the result file. Values in [0, 1]; `blind` is null where no blind run was given,
+    `majority` where no training shard was there."""
+    scores: dict[str, Any] = {"accuracy": 0.0, "blind": None, "shuffled_pictures": 0.0, "majority": None}
     known = set(vocabulary)
     return {
         **scores,

@@ -4,13 +4,15 @@ import argparse
 import sys
 import time
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import torch
+from msgspec import Struct
 
-from contract.errors import ParamsError, run_command
+from contract.errors import ParamsError, ShardError, run_command, unknown_name
 from contract.seeds import seed64
-from training import checkpoint, config, device, loop, run
+from training import checkpoint, config, device, loop, masking, run
 from training.checkpoint import State
 from training.config import Train
 from training.model import FusionModel
@@ -65,22 +67,32 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Session(Struct):
+    """All that training starts from. development is None where no picture is held out."""
+
+    run: Run
+    shards: ShardSet
+    model: FusionModel
+    state: State
+    stream: Stream
+    development: Stream | None
+
+
 def main(arguments: list[str]) -> None:
     """Open or make the run, open its shards, train."""
     options = parser().parse_args(arguments)
     where = device.choose(options.device)
-    current, shards, model = _resume(options) if options.resume else _begin(options)
-    state = _state(current, model, resumed=bool(options.resume))
-    stream, development = _streams(shards, current, state)
-    _announce(current, shards, stream, model, where)
+    session = _resume(options) if options.resume else _begin(options)
+    _announce(session, where)
+    current = session.run
     state = loop.train(
-        model.to(where),
-        stream,
-        development,
+        session.model.to(where),
+        session.stream,
+        session.development,
         current.settings,
         current.config.seed,
         current.folder,
-        state,
+        session.state,
         where,
     )
     print(f"done: {state.step} steps, checkpoints in {current.folder}/checkpoints")
@@ -97,42 +109,66 @@ def _refuse_beside_resume(options: argparse.Namespace) -> None:
             )
 
 
-def _resume(options: argparse.Namespace) -> tuple[Run, ShardSet, FusionModel]:
+def _resume(options: argparse.Namespace) -> Session:
     """The run as it was, over the shards that it was trained on."""
     _refuse_beside_resume(options)
     current = run.open_run(options.resume)
-    stored = current.config
-    shards = _open(stored.shards, current.settings, stored.allow_split, stored.features)
+    stored, settings = current.config, current.settings
+    _use_threads(stored.torch_threads)
+    shards = _open(stored.shards, settings, stored.allow_split, stored.features)
     run.check_identity(current, shards)
-    return current, shards, _fresh_model(current.settings, stored.seed, shards)
+    run.check_opened(current, shards)
+    model = _fresh_model(settings, stored.seed, shards)
+    state = _state(current, model)
+    return Session(current, shards, model, state, *_streams(shards, settings, stored.seed, state.position))
 
 
-def _begin(options: argparse.Namespace) -> tuple[Run, ShardSet, FusionModel]:
+def _use_threads(threads: int) -> None:
+    """As many as the run began with: how a sum is split among them changes its last bits."""
+    if threads != torch.get_num_threads():
+        print(f"threads  {threads} for the arithmetic, as the run began with, not {torch.get_num_threads()}")
+        torch.set_num_threads(threads)
+
+
+def _begin(options: argparse.Namespace) -> Session:
     """A new run. Its folder is made last, when nothing in the settings is left to be refused."""
     settings, seed = config.load(options.params, [*options.set, *(["inputs={}"] if options.blind else [])])
-    for name in settings.tasks:
-        task(name)
+    _check_names(settings)
     features = str(options.features) if options.features else None
     shards = _open(options.shards, settings, options.allow_split, features)
+    streams = _streams(shards, settings, seed, 0)
     model = _fresh_model(settings, seed, shards)
     if options.init:
-        loaded, new = checkpoint.init_model(checkpoint.find(options.init, "best"), model)
-        print(
-            f"init     {options.init}: {len(loaded)} parameters loaded, {len(new)} new",
-            *new,
-            sep="\n           ",
-        )
+        _print_init(options.init, *run.init_model(options.init, model, settings, shards))
     stored = RunConfig(
         settings=config.to_builtins(settings),
         seed=seed,
+        torch_threads=torch.get_num_threads(),
         shards=options.shards,
+        opened=run.names(shards),
         data=str(shards.folder),
         features=features,
         allow_split=options.allow_split,
         answers=shards.answers,
         identity=run.identify(shards),
     )
-    return run.create(options.run or _name(settings), stored, shards), shards, model
+    current = run.create(options.run or _name(settings), stored, shards)
+    return Session(current, shards, model, State(step=0, position=0), *streams)
+
+
+def _check_names(settings: Train) -> None:
+    """Names that nothing looks up before the first batch."""
+    for name in settings.tasks:
+        task(name)
+    if settings.masking.kind not in masking.KINDS:
+        raise unknown_name("train.masking.kind", "mask", settings.masking.kind, masking.KINDS)
+
+
+def _print_init(source: Path, loaded: list[str], new: list[str]) -> None:
+    print(f"init     {source}: {len(loaded)} parameters loaded, {len(new)} new")
+    for title, names in (("loaded", loaded), ("new", new)):
+        for module, group in groupby(names, lambda name: ".".join(name.split(".")[:2])):
+            print(f"{title:<8} {module}: {', '.join(group)}")
 
 
 def _name(settings: Train) -> Path:
@@ -151,17 +187,16 @@ def _fresh_model(settings: Train, seed: int, shards: ShardSet) -> FusionModel:
     return run.build_model(settings, shards.features, shards.tokenizer, len(shards.answers))
 
 
-def _state(current: Run, model: FusionModel, resumed: bool) -> State:
-    if not resumed or not (current.folder / "checkpoints" / "last.json").is_file():
+def _state(current: Run, model: FusionModel) -> State:
+    if not (current.folder / "checkpoints" / "last.json").is_file():
         return State(step=0, position=0)  # killed before its first checkpoint: start again
     last = checkpoint.find(current.folder, "last")
     checkpoint.load_model(last, model)
     return checkpoint.load_state(last)
 
 
-def _streams(shards: ShardSet, current: Run, state: State) -> tuple[Stream, Stream | None]:
-    """The training rows from where the run stands, and the development rows in a fixed order."""
-    settings = current.settings
+def _streams(shards: ShardSet, settings: Train, seed: int, position: int) -> tuple[Stream, Stream | None]:
+    """The training rows from `position` on, and the development rows in a fixed order. None is empty."""
     take = None if settings.optim.texts_per_image == "all" else settings.optim.texts_per_image
     part = partial(
         Stream,
@@ -174,35 +209,47 @@ def _streams(shards: ShardSet, current: Run, state: State) -> tuple[Stream, Stre
     )
     stream = part(
         batch=settings.optim.batch // settings.optim.accumulate,
-        seed=current.config.seed,
+        seed=seed,
         texts_per_image=take,
         mask=settings.masking,
-        position=state.position,
+        position=position,
     )
-    if not settings.development:
-        return stream, None
     held = part(batch=settings.optim.batch, shuffle="none", part="development")
     held.stop = len(held)
-    return stream, held
+    _check_rows(shards, settings, len(stream), len(held))
+    return stream, held if settings.development else None
 
 
-def _announce(
-    current: Run, shards: ShardSet, stream: Stream, model: FusionModel, where: torch.device
-) -> None:
-    settings, left_out = current.settings, shards.left_out
+def _check_rows(shards: ShardSet, settings: Train, rows: int, held: int) -> None:
+    if not rows + held:
+        raise ShardError(shards.folder, "no picture has a text for the tasks of this run")
+    if not rows or (settings.development and not held):
+        raise ParamsError(
+            "train.development",
+            "leaves no picture to " + ("choose the best checkpoint by" if rows else "train on"),
+            found=f"{settings.development} of {rows + held} pictures",
+            fix="another share, or 0: no development part at all" if rows else "a smaller share",
+        )
+
+
+def _announce(session: Session, where: torch.device) -> None:
+    settings, shards, stream = session.run.settings, session.shards, session.stream
+    left_out, splits = shards.left_out, sorted({shard.split for shard in shards.shards})
     steps, _ = loop.planned_steps(len(stream), settings)
-    print(f"run      {current.folder}")
+    print(f"run      {session.run.folder}")
     print(
-        f"shards   {len(shards.shards)} of split train"
+        f"shards   {len(shards.shards)} of split {', '.join(splits)}"
         + (f"; {left_out} of other splits left out" if left_out else "")
     )
+    for note in shards.notes:
+        print(f"note     {note}", file=sys.stderr)
     for name, known in shards.features.items():
         origin = "demo weights" if known.weights.demo else known.weights.source
         print(f"column   {name}: {known.model}, {known.tokens} × {known.width}, {origin}")
     if not shards.features:
         print("column   none: this model never looks at a picture")
     print(f"rows     {len(stream):,} pictures an epoch, {settings.optim.texts_per_image} texts of each")
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(parameter.numel() for parameter in session.model.parameters())
     print(f"model    {parameters:,} parameters, {settings.fusion.kind} fusion, on {where}")
     print(
         f"plan     {steps:,} steps of {settings.optim.batch} pictures, {settings.optim.epochs} epochs",

@@ -4,9 +4,12 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 from dvclive import Live
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from contract.files import remove, write_atomic
 
 PLAIN_EVERY = 5.0  # seconds between lines where no terminal is attached
 
@@ -15,7 +18,7 @@ class Log:
     """Metrics to `<run>/plots/metrics/**.tsv` and `<run>/metrics.json`; progress to standard error."""
 
     def __init__(self, run: Path, steps: int, step: int) -> None:
-        _forget_after(run / "plots" / "metrics", step)
+        _forget_after(run, step)
         self.live = Live(
             str(run), resume=step > 0, save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False
         )
@@ -73,10 +76,21 @@ def describe(values: dict[str, float]) -> str:
     return "  ".join(parts)
 
 
-def _forget_after(folder: Path, step: int) -> None:
-    """A run that was killed wrote rows beyond its checkpoint: they will be written again."""
-    for path in folder.rglob("*.tsv"):
-        header, *rows = path.read_text("utf8").splitlines()
-        place = header.split("\t").index("step")
-        kept = [row for row in rows if int(row.split("\t")[place]) <= step]
-        path.write_text("\n".join([header, *kept]) + "\n", "utf8")
+def _forget_after(run: Path, step: int) -> None:
+    """A run that was killed wrote rows beyond its checkpoint, the last perhaps by half: they come again."""
+    for path in sorted((run / "plots" / "metrics").rglob("*.tsv")):
+        header, *rows = path.read_text("utf8").split("\n")[:-1] or [""]  # what no line end follows is a half
+        kept = [row for row in rows if 0 <= _step_of(row, header) <= step]
+        if kept:
+            write_atomic(path, "\n".join([header, *kept]) + "\n")
+        else:
+            remove(path)
+    if step:  # DVCLive rewrites it in place, so a kill leaves it cut, and it is read on resuming
+        write_atomic(run / "metrics.json", msgspec.json.encode({"step": step}))
+
+
+def _step_of(row: str, header: str) -> int:
+    """The step of a whole row of a TSV file; -1 where it is none."""
+    cells = dict(zip(header.split("\t"), row.split("\t"), strict=False))
+    whole = row.count("\t") == header.count("\t") and cells.get("step", "").isdecimal()
+    return int(cells["step"]) if whole else -1

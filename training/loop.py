@@ -2,17 +2,18 @@
 
 import math
 import time
+from itertools import islice
 from pathlib import Path
 
 import torch
 from msgspec import Struct
-from torch import nn
+from torch import Tensor, nn
 
 from contract.errors import TrainingError
 from contract.seeds import seed64
 from training import checkpoint, device, optim
 from training.batch import Batch
-from training.checkpoint import State
+from training.checkpoint import State, Sums
 from training.config import Train
 from training.log import Log
 from training.model import FusionModel
@@ -20,15 +21,12 @@ from training.stream import Stream
 from training.tasks import task
 
 
-class Meter(Struct):
-    """Sums since the last line of the log."""
+class Clock(Struct):
+    """Where the last line of the log, or this process, began. items: of the sums at that time."""
 
-    loss: float = 0.0
-    correct: float = 0.0
-    items: int = 0
-    steps: int = 0
-    waited: float = 0.0
-    started: float = 0.0
+    started: float
+    waited: float
+    items: int
 
 
 def train(
@@ -49,25 +47,22 @@ def train(
     if state.step:
         checkpoint.load_optimizer(checkpoint.find(run, "last"), model, optimizer)
     steps, epoch_steps = planned_steps(len(stream), settings)
-    parts = iter(stream)
+    batches = iter(stream)
     with Log(run, steps, state.step) as log:
-        meter = Meter(started=time.perf_counter(), waited=stream.waited)
+        clock = _clock(stream, state.sums)
         while state.step < steps:
             rate = optim.learning_rate(state.step, steps, settings.optim.learning_rate, settings.optim.warmup)
             optim.set_learning_rate(optimizer, rate)
-            for part in range(settings.optim.accumulate):
-                batch = next(parts)
-                torch.manual_seed(seed64(seed, "dropout", state.step, part))
-                _accumulate(model, batch.to(where), settings, where, meter)
-            norm = nn.utils.clip_grad_norm_(model.parameters(), settings.optim.clip)
+            parts = list(islice(batches, settings.optim.accumulate))
+            norm = _backward(model, parts, settings, seed, where, state)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            state = State(state.step + 1, batch.position, state.best)
-            meter.steps += 1
+            state = State(state.step + 1, parts[-1].position, state.best, state.sums)
 
             if state.step % settings.log_every == 0 or state.step == steps:
-                log.step(state.step, _values(meter, rate, float(norm), stream))
-                meter = Meter(started=time.perf_counter(), waited=stream.waited)
+                log.step(state.step, _values(state.sums, clock, rate, norm, stream))
+                state.sums = Sums()
+                clock = _clock(stream, state.sums)
             end_of_epoch = state.step % epoch_steps == 0 or state.step == steps
             if end_of_epoch or state.step % settings.checkpoint_every == 0:
                 state = _checkpoint(
@@ -84,37 +79,68 @@ def planned_steps(rows: int, settings: Train) -> tuple[int, int]:
     return max(1, round(settings.optim.epochs * rows / batch)), max(1, round(rows / batch))
 
 
-def _accumulate(model: FusionModel, batch: Batch, settings: Train, where: torch.device, meter: Meter) -> None:
-    """Forward and backward of one part of a step."""
+def _backward(
+    model: FusionModel, parts: list[Batch], settings: Train, seed: int, where: torch.device, state: State
+) -> float:
+    """Gradients of the mean loss over all texts of a step, part by part; their norm before clipping."""
     model.train()
+    totals = {name: sum(task(name).texts(part) for part in parts) for name in settings.tasks}
+    for number, part in enumerate(parts):
+        torch.manual_seed(seed64(seed, "dropout", state.step, number))
+        shares = {name: task(name).texts(part) / max(1, total) for name, total in totals.items()}
+        loss = _loss(model, part.to(where), settings, shares, where, state.sums)
+        state.sums.loss += _finite("loss", loss.detach(), [part])
+        loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), settings.optim.clip)
+    state.sums.steps += 1
+    return _finite("gradient's norm", norm, parts)
+
+
+def _loss(
+    model: FusionModel,
+    batch: Batch,
+    settings: Train,
+    shares: dict[str, float],
+    where: torch.device,
+    sums: Sums,
+) -> Tensor:
+    """A part's share of its step's loss. shares: of the step's texts of each task."""
     total = torch.zeros((), device=where)
     with device.autocast(where, settings.precision):
-        for name, weight in ((name, row.weight) for name, row in settings.tasks.items()):
-            outcome = task(name)(model, batch)
-            total = total + weight * outcome.loss
-            meter.items += outcome.items
-            meter.correct += float(outcome.correct)
-    loss = float(total.detach())
-    if not math.isfinite(loss):
-        raise TrainingError(
-            "training",
-            f"the loss is {loss} at position {batch.position}",
-            found=f"pictures {', '.join(batch.keys)}",
-            fix="look at them with `python -m data_pipeline show`; lower train.optim.learning_rate",
-        )
-    (total / settings.optim.accumulate).backward()
-    meter.loss += loss / settings.optim.accumulate
+        for name, row in settings.tasks.items():
+            outcome = task(name).outcome(model, batch)
+            total = total + row.weight * shares[name] * outcome.loss
+            sums.items += outcome.items
+            sums.correct += float(outcome.correct)
+    return total
 
 
-def _values(meter: Meter, rate: float, norm: float, stream: Stream) -> dict[str, float]:
-    seconds = time.perf_counter() - meter.started
+def _finite(what: str, value: Tensor, batches: list[Batch]) -> float:
+    """The scalar as a number, or the error that names the pictures it came of."""
+    number = float(value)
+    if math.isfinite(number):
+        return number
+    raise TrainingError(
+        "training",
+        f"the {what} is {number} at position {batches[-1].position}",
+        found=f"pictures {', '.join(key for batch in batches for key in batch.keys)}",
+        fix="look at them with `python -m data_pipeline show`; lower train.optim.learning_rate",
+    )
+
+
+def _clock(stream: Stream, sums: Sums) -> Clock:
+    return Clock(time.perf_counter(), stream.waited, sums.items)
+
+
+def _values(sums: Sums, clock: Clock, rate: float, norm: float, stream: Stream) -> dict[str, float]:
+    seconds = time.perf_counter() - clock.started
     return {
-        "train/loss": meter.loss / meter.steps,
-        "train/accuracy": meter.correct / max(1, meter.items),
+        "train/loss": sums.loss / sums.steps,
+        "train/accuracy": sums.correct / max(1, sums.items),
         "train/learning_rate": rate,
         "train/gradient_norm": norm,
-        "speed/texts_per_second": meter.items / seconds,
-        "speed/waiting": (stream.waited - meter.waited) / seconds,
+        "speed/texts_per_second": (sums.items - clock.items) / seconds,
+        "speed/waiting": (stream.waited - clock.waited) / seconds,
     }
 
 
@@ -131,7 +157,7 @@ def _checkpoint(
     if development is not None:
         accuracy = development_accuracy(model, development, where)
         best = accuracy > state.best
-        state = State(state.step, state.position, max(accuracy, state.best))
+        state = State(state.step, state.position, max(accuracy, state.best), state.sums)
         log.step(state.step, {"development/accuracy": accuracy})
         log.say(f"step {state.step}: development accuracy {accuracy:.3f}{' (best)' if best else ''}")
     checkpoint.save(run, model, optimizer, state, best)

@@ -3,6 +3,7 @@
 Legend: P pictures, N tokens of the first column, M of another, D its width, H hidden.
 """
 
+import numpy as np
 import torch
 from msgspec import Struct
 from torch import Tensor, nn
@@ -45,35 +46,38 @@ class Resampler(nn.Module):
 
     Hidden source cells do not leak: weights are renormalised over the visible ones, and a cell that sees
     none is hidden. A missing CLS is the mean of the visible tokens. Both transforms must be the same for
-    every picture (squash), so the weights are constants.
+    every picture (squash), so the weights are constants: one matrix, for the backward of a gather adds up
+    shared cells in whatever order its threads come.
     """
 
-    cells: Tensor
-    weights: Tensor
+    weights: Tensor  # [N,M] of the cells, without CLS
 
     def __init__(self, source: Column, onto: Column) -> None:
         super().__init__()
-        cells, weights, inside = regrid(
-            affine(source.transform, 1, 1), source.grid, affine(onto.transform, 1, 1), onto.grid
-        )
         self.source_cls, self.onto_cls = source.cls, onto.cls
-        self.register_buffer("cells", torch.from_numpy(cells), persistent=False)
-        self.register_buffer("weights", torch.from_numpy(weights * inside[:, None]), persistent=False)
+        self.register_buffer("weights", _resampling(source, onto), persistent=False)
 
     def forward(self, tokens: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """tokens [P,M,H], visible [P,M] → [P,N,H] (zero where hidden), [P,N]."""
         grid, seen = tokens[:, self.source_cls :], visible[:, self.source_cls :]
-        weights = self.weights * seen[:, self.cells]
-        total = weights.sum(-1)
-        weights = weights / total.clamp(min=1e-6)[..., None]
-        out = torch.einsum(
-            "pnk,pnkh->pnh", weights.to(tokens.dtype), tokens[:, self.source_cls :][:, self.cells]
-        )
+        total = seen.to(self.weights.dtype) @ self.weights.T
+        read = self.weights.to(tokens.dtype) @ (grid * seen[..., None])
+        out = read / total.clamp(min=1e-6)[..., None].to(tokens.dtype)
         out_visible = total > 1e-6
         if not self.onto_cls:
             return out, out_visible
         summary = tokens[:, :1] if self.source_cls else _mean(grid, seen)
         return torch.cat([summary, out], 1), torch.cat([seen.any(1, keepdim=True), out_visible], 1)
+
+
+def _resampling(source: Column, onto: Column) -> Tensor:
+    """[N,M]: what each cell of `onto` takes of each cell of `source`; a row sums to 1, or 0 outside it."""
+    cells, weights, inside = regrid(
+        affine(source.transform, 1, 1), source.grid, affine(onto.transform, 1, 1), onto.grid
+    )
+    matrix = np.zeros((onto.grid**2, source.grid**2), np.float32)
+    np.add.at(matrix, (np.arange(onto.grid**2)[:, None], cells), weights * inside[:, None])
+    return torch.from_numpy(matrix)
 
 
 def _mean(tokens: Tensor, visible: Tensor) -> Tensor:

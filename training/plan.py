@@ -6,36 +6,30 @@ here, and every picture that a text or a neighbour names is found among the give
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from contract import codec, index
 from contract.errors import ShardError
-from contract.index import Index
 from contract.record import Record, Text
 from contract.seeds import uniform
 from training import order
 from training.collate import Chosen
+from training.mined import Mined
 from training.needs import Need
-from training.reading import Tars, read_member, read_record
-from training.shards import ShardSet
+from training.reading import Tars, read_record
+from training.shards import Place, ShardSet
 
 MAX_UNRESOLVED = 0.05  # share of mined negatives that may lie outside the given shards
 ENOUGH = 1000  # negatives, before that share means something
 
 
-class Place(Struct, frozen=True):
-    """A picture among the shards."""
-
-    shard: int
-    row: int
-
-
 class Plan(Struct):
-    """One batch before its features. Anchors come first in `places`, then pictures that they name."""
+    """One batch before its features. Anchors come first in `places`, then pictures that they name.
+
+    A batch that straddles two epochs can hold an anchor twice, each row with its epoch's mask and texts.
+    """
 
     anchors: int
     places: list[Place]
@@ -43,7 +37,15 @@ class Plan(Struct):
     records: list[Record]
     keys: list[str]
     chosen: list[Chosen]
-    near: list[list[str]]  # resolved negatives per anchor
+    near: list[list[Place]]  # resolved negatives per anchor
+
+    @property
+    def rows(self) -> dict[Place, int]:
+        """Where each picture lies in the batch; the first of two rows."""
+        rows: dict[Place, int] = {}
+        for number, place in enumerate(self.places):
+            rows.setdefault(place, number)
+        return rows
 
 
 class Planner:
@@ -67,7 +69,7 @@ class Planner:
         self.wanted = self.unresolved = 0  # negatives asked for, and not among the given shards
         self._shard, self._row = rows
         self._found: dict[tuple[str, str], Place] = {}
-        self._mined: dict[Path, Index] = {}
+        self._mined = Mined(shards, tars, negatives) if negatives else None
 
     def __len__(self) -> int:
         return len(self._row)
@@ -78,12 +80,12 @@ class Planner:
         places = [Place(int(self._shard[row]), int(self._row[row])) for row in rows]
         records = list(readers.map(self._record, places))
         chosen = [
-            Chosen(text, number)
+            self._chosen(text, number, places[number])
             for number, record in enumerate(records)
             for text in self._texts(record, self.key(places[number]), int(epochs[number]))
         ]
         near = [self._near(place) for place in places]
-        named = self._named(places, chosen, near)
+        named = _named(places, chosen, near)
         return Plan(
             anchors=count,
             places=places + named,
@@ -101,23 +103,19 @@ class Planner:
 
     def _record(self, place: Place) -> Record:
         shard = self.shards.shards[place.shard]
-        return read_record(self.tars, shard.path, shard.index, place.row)
+        return read_record(self.tars, shard.path, shard.index, place.row, self.shards.vocabulary)
 
     def _texts(self, record: Record, key: str, epoch: int) -> list[Text]:
         usable = [text for text in record.texts if any(need.usable(text) for need in self.needs)]
         take = self.texts_per_image or len(usable)
         return [usable[i] for i in order.choose_texts(self.seed, key, epoch, len(usable), take)]
 
-    def _named(self, places: list[Place], chosen: list[Chosen], near: list[list[str]]) -> list[Place]:
-        """Pictures that targets, image sets and negatives name: each once, anchors left out."""
-        named = [(anchor, key) for anchor, keys in zip(places, near, strict=True) for key in keys]
-        found: dict[Place | None, None] = {}
-        for entry in chosen if any(need.targets for need in self.needs) else ():
-            found[self._target(places[entry.picture], entry.text)] = None
-            named += [(places[entry.picture], key) for key in entry.text.members]
-        found.update((self._find(anchor, key), None) for anchor, key in named)
-        anchors = set(places)
-        return [place for place in found if place and place not in anchors]
+    def _chosen(self, text: Text, number: int, anchor: Place) -> Chosen:
+        """The text with the pictures that it names, where a task wants them."""
+        if not (text.target and any(need.targets for need in self.needs)):
+            return Chosen(text, number)
+        members = [place for key in text.members if (place := self._find(anchor, key))]
+        return Chosen(text, number, self._target(anchor, text), members)
 
     def _target(self, anchor: Place, text: Text) -> Place:
         place = self._find(anchor, text.target[0])
@@ -129,18 +127,12 @@ class Planner:
             )
         return place
 
-    def _near(self, place: Place) -> list[str]:
+    def _near(self, place: Place) -> list[Place]:
         """The first K mined neighbours of a picture that are among the given shards."""
-        if not self.negatives:
+        if self._mined is None:
             return []
-        path = self.shards.folder.parent / "negatives" / self.shards.shards[place.shard].path.name
-        if path not in self._mined:
-            self._mined[path] = index.load(path)
-        mined = self._mined[path]
-        where = f"{path}: {self.key(place)}.neg.json"
-        member = read_member(self.tars, path, mined, place.row, mined.member("neg.json", path))
-        keys = codec.decode_negatives(member, where).pictures.key
-        there = [key for key in keys if self._find(place, key)][: self.negatives]
+        keys = self._mined.keys(self.shards.shards[place.shard], place.row)
+        there = [found for key in keys if (found := self._find(place, key))][: self.negatives]
         self._count(min(self.negatives, len(keys)), len(there))
         return there
 
@@ -164,6 +156,15 @@ class Planner:
                     (shard.dataset, k): Place(number, row) for row, k in enumerate(shard.index.keys())
                 }
         return self._found.get((self.shards.shards[anchor.shard].dataset, key))
+
+
+def _named(places: list[Place], chosen: list[Chosen], near: list[list[Place]]) -> list[Place]:
+    """Pictures that targets, image sets and negatives name: each once, anchors left out."""
+    named = [entry.target for entry in chosen if entry.target]
+    named += [place for entry in chosen for place in entry.members]
+    named += [place for neighbours in near for place in neighbours]
+    anchors = set(places)
+    return [place for place in dict.fromkeys(named) if place not in anchors]
 
 
 def part_of(

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from contract import codec, tar
 from contract.errors import ShardError
 from contract.index import Index
-from contract.record import Record
+from contract.record import Record, problems
 
 NPY_HEADER_LIMIT = 1024  # bytes; ours has 128
+MAX_SAID = 3  # problems of one record
 
 
 class Tars:
@@ -55,10 +56,13 @@ def read_member(tars: Tars, path: Path, index: Index, row: int, member: int) -> 
     return memoryview(extent)[tar.BLOCK : tar.BLOCK + size]
 
 
-def read_record(tars: Tars, path: Path, index: Index, row: int) -> Record:
-    """A picture's record, checked and decoded."""
+def read_record(tars: Tars, path: Path, index: Index, row: int, vocabulary: int | None = None) -> Record:
+    """A picture's record, decoded; ShardError unless it is sound and its tokens lie below `vocabulary`."""
     where = f"{path}: {index.rows['key'][row].decode()}.json"
-    return codec.decode_record(read_member(tars, path, index, row, index.member("json", path)), where)
+    record = codec.decode_record(read_member(tars, path, index, row, index.member("json", path)), where)
+    if wrong := problems(record, vocabulary):
+        raise ShardError(where, "; ".join(wrong[:MAX_SAID]), fix="fetch or rebuild the shard")
+    return record
 
 
 def read_features(

@@ -45,12 +45,16 @@ class Identity(Struct, forbid_unknown_fields=True):
 
 
 class RunConfig(Struct, forbid_unknown_fields=True):
-    """config.json. shards: the patterns as given; data: the folder they lie in; features: the columns'
-    folder, if not beside it."""
+    """config.json. torch_threads: of the CPU's arithmetic, whose sums depend on them. shards: the patterns as
+    given; opened: names of the shards that they gave; data: the folder they lie in; features: the columns'
+    folder, if not beside it.
+    """
 
     settings: dict[str, Any]
     seed: int
+    torch_threads: int
     shards: list[str]
+    opened: list[str]
     data: str
     features: str | None
     allow_split: bool
@@ -87,10 +91,17 @@ def _column_identity(known: FeatureManifest) -> ColumnIdentity:
     )
 
 
+def names(shards: ShardSet) -> list[str]:
+    """Names of the opened shards."""
+    return [shard.path.stem for shard in shards.shards]
+
+
 def create(folder: Path, run_config: RunConfig, shards: ShardSet) -> Run:
-    """Make a new run's folder. ParamsError if it is already a run."""
+    """Make a new run's folder. ParamsError if it holds anything: a run, or what a run would overwrite."""
     if (folder / "config.json").exists():
         raise ParamsError(folder, "is a run already", fix=f"--resume {folder}, or another --run")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ParamsError(folder, "is no empty folder", fix="name a new one by --run")
     write_atomic(folder / "tokenizer.json", shards.tokenizer.read_bytes())
     for name, known in shards.features.items():
         manifest.save(folder / "features" / name, known)
@@ -126,6 +137,18 @@ def check_identity(run: Run, shards: ShardSet) -> None:
         )
 
 
+def check_opened(run: Run, shards: ShardSet) -> None:
+    """Refuse to go on with more or fewer shards: every picture would come in another order."""
+    here, stored = set(names(shards)), set(run.config.opened)
+    if here != stored:
+        raise MismatchError(
+            shards.folder,
+            f"holds other shards than those of {run.folder}",
+            found=f"{len(here - stored)} new, {len(stored - here)} missing",
+            fix="use the shards of that run (dvc checkout), or start a new one by --init",
+        )
+
+
 def _flat(identity: Identity) -> dict[str, str]:
     fields = {"schema": identity.schema, "tokenizer": identity.tokenizer, "answers": identity.answers}
     for name, known in identity.columns.items():
@@ -151,3 +174,32 @@ def trained_model(run: Run, which: checkpoint.Which) -> FusionModel:
     model = build_model(run.settings, shapes, run.folder / "tokenizer.json", len(run.config.answers))
     checkpoint.load_model(checkpoint.find(run.folder, which), model)
     return model
+
+
+def init_model(
+    folder: Path, model: FusionModel, settings: Train, shards: ShardSet
+) -> tuple[list[str], list[str]]:
+    """Start `model` from a run's best weights; returns (loaded, new) parameter names.
+
+    What another answer vocabulary, tokenizer or feature column gives another meaning stays new.
+    """
+    source = open_run(folder)
+    fresh = _fresh(source, identify(shards), list(settings.inputs.values()), model)
+    return checkpoint.init_model(checkpoint.find(folder, "best"), model, fresh)
+
+
+def _fresh(source: Run, here: Identity, columns: list[str], model: FusionModel) -> list[str]:
+    """Prefixes of the parameters that do not mean the same in both."""
+    stored = source.config.identity
+    before = [stored.columns[name] for name in source.settings.inputs.values()]
+    now = [here.columns[name] for name in columns]
+    found = [
+        f"picture.normalizers.{n}."
+        for n, pair in enumerate(zip(before, now, strict=False))
+        if pair[0] != pair[1]
+    ]
+    if stored.answers != here.answers:
+        found.append(f"vqa.classify.{len(model.vqa.classify) - 1}.")
+    if stored.tokenizer != here.tokenizer:
+        found.append("text.words.")
+    return found

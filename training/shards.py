@@ -1,20 +1,32 @@
 """Open shards: expand patterns, check manifests against each other, line the columns up."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from contract import index, manifest
 from contract.errors import MismatchError, ShardError
 from contract.files import sha256_file
-from contract.index import ABSENT, COUNTED, Index
-from contract.manifest import DataManifest, FeatureManifest
-from contract.patterns import Named, expand
+from contract.index import ABSENT, COUNTED, Index, index_path
+from contract.manifest import DataManifest, FeatureManifest, ShardFacts
+from contract.patterns import Named, expand, fetch, holdings
+from training.reading import Tars
+from training.unindexed import complete_column, complete_records
 
 TRAIN = "train"
+
+
+class Place(Struct, frozen=True):
+    """A picture among the shards of a ShardSet."""
+
+    shard: int
+    row: int
 
 
 class Column(Struct):
@@ -37,8 +49,9 @@ class Shard(Struct):
 class ShardSet:
     """Shards of one folder that were built together.
 
-    tokenizer: file of the tokenizer behind every `tokens`. answers: the vocabulary. left_out: shards of
-    other splits that a glob or folder named.
+    tokenizer: file of the tokenizer behind every `tokens`; vocabulary: how many it knows. answers: the
+    answer vocabulary. left_out: shards of other splits that a glob or folder named. notes: what a person
+    should be told about these files, one line each.
     """
 
     def __init__(
@@ -48,11 +61,13 @@ class ShardSet:
         features: dict[str, FeatureManifest],
         shards: list[Shard],
         left_out: int,
+        vocabulary: int,
     ) -> None:
         self.folder, self.data, self.features = folder, data, features
         self.shards, self.left_out = shards, left_out
         self.tokenizer = folder / "tokenizer.json"
-        self.answers = data.answers
+        self.vocabulary, self.answers = vocabulary, data.answers
+        self.notes = _notes(shards)
 
     def eligible(self, counted: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(shard, row) of every picture with a text for one of `counted` and a feature in every column."""
@@ -85,16 +100,19 @@ def open_shards(
     folder = _one_folder(named)
     data = manifest.load(folder, DataManifest)
     chosen = _choose_split(named, data, split, allow_split)
+    if any(shard.whole for shard in named):
+        _check_whole(folder, chosen, data, split)
     if not chosen:
         splits = sorted({facts.split for facts in data.shards.values()})
         raise ShardError(
             " ".join(patterns), f"names no shard of split '{split}'", expected=f"one of {splits}"
         )
-    _check_tokenizer(folder, data)
+    vocabulary = _check_tokenizer(folder, data)
     beside = features or folder.parent / "features"
     manifests = {name: manifest.load(beside / name, FeatureManifest) for name in columns}
-    shards = [_open(path, data, beside, manifests) for path in chosen]
-    return ShardSet(folder, data, manifests, shards, len(named) - len(chosen))
+    with closing(Tars()) as tars:
+        shards = [_open(path, data, beside, manifests, tars) for path in chosen]
+    return ShardSet(folder, data, manifests, shards, len(named) - len(chosen), vocabulary)
 
 
 def _one_folder(named: list[Named]) -> Path:
@@ -127,7 +145,22 @@ def _choose_split(named: list[Named], data: DataManifest, split: str, allow_spli
     return chosen
 
 
-def _check_tokenizer(folder: Path, data: DataManifest) -> None:
+def _check_whole(folder: Path, chosen: list[Path], data: DataManifest, split: str) -> None:
+    """A folder must hold every shard of the split; what was left behind would not be missed in training."""
+    wanted = {name for name, facts in data.shards.items() if facts.split == split}
+    missing = sorted(wanted - {path.stem for path in chosen})
+    if missing:
+        raise ShardError(
+            folder,
+            f"lacks {len(missing)} of the {len(wanted)} shards of split '{split}' in its manifest: "
+            + ", ".join(missing),
+            found=holdings(folder),
+            fix=fetch(str(folder)) + "; or name those to read, or a glob",
+        )
+
+
+def _check_tokenizer(folder: Path, data: DataManifest) -> int:
+    """The size of the tokenizer's vocabulary, once it is the file that the manifest names."""
     path = folder / "tokenizer.json"
     found = sha256_file(path) if path.is_file() else "no such file"
     if found != data.tokenizer.sha256:
@@ -138,28 +171,39 @@ def _check_tokenizer(folder: Path, data: DataManifest) -> None:
             expected=data.tokenizer.sha256,
             fix=f"dvc pull {path}, or rebuild the shards",
         )
+    try:
+        return int(Tokenizer.from_file(str(path)).get_vocab_size())
+    except Exception as error:  # the library raises nothing narrower
+        raise MismatchError(path, f"is no tokenizer: {error}", fix="rebuild the shards") from None
 
 
-def _open(path: Path, data: DataManifest, features: Path, manifests: dict[str, FeatureManifest]) -> Shard:
-    records = index.load(path)
+def _open(
+    path: Path, data: DataManifest, features: Path, manifests: dict[str, FeatureManifest], tars: Tars
+) -> Shard:
+    records, facts = index.load(path), data.shards[path.stem]
     records.member("json", path)
-    facts = data.shards[path.stem]
-    if len(records) != facts.samples or records.tar_bytes != facts.bytes:
-        raise MismatchError(
-            path,
-            "is not the shard that its manifest describes",
-            found=f"{len(records)} samples, {records.tar_bytes} bytes",
-            expected=f"{facts.samples} samples, {facts.bytes} bytes",
-            fix="fetch or rebuild the folder as a whole",
-        )
-    columns = {name: _open_column(path, records, features / name, known) for name, known in manifests.items()}
+    check_facts(path, records, data.shards)
+    if not records.hashed:
+        complete_records(tars, path, records)
+    columns = {
+        name: _open_column(path, records, features / name, known, tars) for name, known in manifests.items()
+    }
     return Shard(path, facts.dataset, facts.split, records, columns)
 
 
-def _open_column(shard: Path, records: Index, folder: Path, known: FeatureManifest) -> Column:
+def _open_column(shard: Path, records: Index, folder: Path, known: FeatureManifest, tars: Tars) -> Column:
     path = folder / shard.name
     found = index.load(path)
     found.member(f"{known.encoder}.npy", path)
+    check_keys(path, found, shard, records)
+    check_facts(path, found, known.shards)
+    if not found.hashed:
+        complete_column(tars, path, found, known)
+    return Column(path, found)
+
+
+def check_keys(path: Path, found: Index, shard: Path, records: Index) -> None:
+    """MismatchError unless the tar at `path` holds the pictures of the record shard, in its order."""
     if not np.array_equal(found.rows["key"], records.rows["key"]):
         raise MismatchError(
             path,
@@ -168,4 +212,30 @@ def _open_column(shard: Path, records: Index, folder: Path, known: FeatureManife
             expected=f"{len(records)} keys in the same order",
             fix="the two were built from different catalogues: rebuild both (dvc repro)",
         )
-    return Column(path, found)
+
+
+def check_facts(path: Path, found: Index, known: Mapping[str, ShardFacts]) -> None:
+    """MismatchError unless the manifest beside a tar describes it: its size, and its index if it has one."""
+    facts = known.get(path.stem)
+    if facts is None:
+        raise MismatchError(path, "is not in the manifest of its folder", fix="rebuild it: dvc repro")
+    hashed = sha256_file(index_path(path)) if found.hashed else facts.index
+    if (len(found), found.tar_bytes, hashed) != (facts.samples, facts.bytes, facts.index):
+        raise MismatchError(
+            path,
+            "is not the shard that its manifest describes",
+            found=f"{len(found)} samples, {found.tar_bytes} bytes, index {hashed[:16]}",
+            expected=f"{facts.samples} samples, {facts.bytes} bytes, index {facts.index[:16]}",
+            fix="fetch or rebuild the folder as a whole",
+        )
+
+
+def _notes(shards: list[Shard]) -> list[str]:
+    """A line per folder in which shards lie without their index."""
+    opened = [(shard.path, shard.index) for shard in shards]
+    opened += [(column.path, column.index) for shard in shards for column in shard.columns.values()]
+    bare = Counter(path.parent for path, known in opened if not known.hashed)
+    return [
+        f"{count} shard{'s' * (count > 1)} of {folder}/ without an index: payload bits are not checked"
+        for folder, count in sorted(bare.items())
+    ]

@@ -25,9 +25,9 @@ from training import collate, masking
 from training.batch import Batch
 from training.config import Masking
 from training.needs import need
-from training.plan import Place, Plan, Planner, part_of
+from training.plan import Plan, Planner, part_of
 from training.reading import Tars, read_features
-from training.shards import ShardSet
+from training.shards import Place, ShardSet
 
 
 class Stream:
@@ -116,7 +116,7 @@ class Stream:
 
     def _assemble(self, position: int, count: int, readers: ThreadPoolExecutor) -> Batch:
         plan = self.planner.plan(position, count, readers)
-        rows = {key: number for number, key in enumerate(plan.keys)}
+        rows = plan.rows
         wanted = any(need.regions for need in self.needs)
         self.truncated += sum(len(entry.text.tokens) > self.max_tokens for entry in plan.chosen)
         return Batch(

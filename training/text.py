@@ -26,7 +26,8 @@ class TextEncoder(nn.Module):
             nn.init.normal_(parameter, std=0.02)
 
     def forward(self, tokens_TL: Tensor, mask_TL: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the states and their mask [T,1+L]."""
+        """Returns the states and their mask [T,1+L]. Tokens beyond `max_tokens` are not looked at."""
+        tokens_TL, mask_TL = tokens_TL[:, : self.max_tokens], mask_TL[:, : self.max_tokens]
         words = self.words(tokens_TL)
         summary = self.summary.expand(len(tokens_TL), 1, -1)
         x = torch.cat([summary, words], dim=1) + self.places[: 1 + tokens_TL.shape[1]]

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from contract.params import Strict, convert
-from data_pipeline.json_stream import DECODE_ERRORS, decode_each, members_of_object, problem
+from data_pipeline.json_stream import DECODE_ERRORS, Int32, decode_each, members_of_object, problem
 from data_pipeline.sources import At, Source, flag, reject
 from data_pipeline.tables import Entity, Finding, Image, Region, Row, Text
 
@@ -23,6 +23,7 @@ OFFICIAL = "questions1.2.zip of the GQA site"
 FOLDERS = ("", "questions1.2/", "questions/")
 PARTS = 10  # files of train_all_questions/
 GLUED = "?,."  # punctuation that sticks to the last token of a span
+LONGEST_KEY = 20  # no text has so many tokens; int() refuses thousands of digits
 NOWHERE = (-1, -1)
 
 
@@ -62,8 +63,8 @@ class Object(Struct):
 
 
 class SceneGraph(Struct):
-    width: int
-    height: int
+    width: Int32
+    height: Int32
     objects: dict[str, Raw] = {}
 
 
@@ -97,9 +98,11 @@ def _question_files(source: Source, split: str, questions: str) -> list[Path]:
 
 def _note_other_splits(source: Source, options: Options) -> None:
     """A split's file that `shards` does not name is left alone, and said."""
-    ending = f"_{options.questions}_questions.json"
-    there = sorted(path.name.removesuffix(ending) for path in source.root.glob(f"*{ending}"))
-    if others := [split for split in there if split not in source.splits]:
+    ending = f"_{options.questions}_questions"
+    places = [f"{folder}*{ending}{kind}" for folder in FOLDERS for kind in ("", ".json")]
+    files = {path.name for place in places for path in source.root.glob(place)}
+    there = {name.removesuffix(".json").removesuffix(ending) for name in files}
+    if others := sorted(there.difference(source.splits)):
         source.note(f"not read, as no drop's shards names it: {', '.join(others)}")
 
 
@@ -140,18 +143,20 @@ def _questions(source: Source, split: str, path: Path, pictures: set[str]) -> It
         if found.imageId not in pictures:
             pictures.add(found.imageId)
             yield _image(source, found.imageId, split, at)
-        yield from _texts(name, found, at)
+        yield from _texts(name, found, split, at)
 
 
-def _texts(name: str, found: Question, at: At) -> Iterator[Text | Entity]:
+def _texts(name: str, found: Question, split: str, at: At) -> Iterator[Text | Entity]:
     """The question, and its full answer as a statement that is true of the picture."""
     kind = f"{found.types.structural}/{found.types.semantic}" if found.types else ""
     spans = found.annotations or Annotations()
-    yield Text(name, found.imageId, "question", found.question, found.answer, kind, [], [], [], [], *at)
+    yield Text(
+        name, found.imageId, "question", found.question, found.answer, kind, [], [], [], [], split, *at
+    )
     yield from _entities(name, found.question, spans.question, at)
     if found.fullAnswer is not None:
         full = f"{name}.full"
-        yield Text(full, found.imageId, "statement", found.fullAnswer, None, kind, [], [], [], [], *at)
+        yield Text(full, found.imageId, "statement", found.fullAnswer, None, kind, [], [], [], [], split, *at)
         yield from _entities(full, found.fullAnswer, spans.fullAnswer, at)
 
 
@@ -172,7 +177,7 @@ def token_span(tokens: Sequence[str], key: str, places: Sequence[int] | None = N
     tokens: `text.split()`. places: where each starts, if more than one space separates some.
     """
     first, colon, last = key.partition(":")
-    if not (first.isdecimal() and (last.isdecimal() if colon else True)):
+    if not (first.isdecimal() and (last.isdecimal() if colon else True)) or len(key) > LONGEST_KEY:
         return NOWHERE
     a, b = int(first), int(last) if colon else int(first) + 1
     if not a < b <= len(tokens):
@@ -197,5 +202,5 @@ def _image(
 def _source_ids(picture: str) -> list[str]:
     """Digits are a Visual Genome id, n<digits> a COCO one."""
     if picture.startswith("n") and picture[1:].isdecimal():
-        return [f"coco:{int(picture[1:])}"]
+        return [f"coco:{picture[1:].lstrip('0') or '0'}"]
     return [f"vg:{picture}"] if picture.isdecimal() else [f"gqa:{picture}"]

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from contract.params import Strict, convert
-from data_pipeline.json_stream import DECODE_ERRORS, decode_each, id_of, members_of_array, problem
+from data_pipeline.json_stream import DECODE_ERRORS, Int32, decode_each, id_of, members_of_array, problem
 from data_pipeline.sources import At, Source, flag, reject
 from data_pipeline.tables import Entity, Finding, Image, Region, Row, Text
 
@@ -30,8 +30,8 @@ class Options(Strict, frozen=True):
 
 class Metadata(Struct):
     image_id: int
-    width: int
-    height: int
+    width: Int32
+    height: Int32
     url: str = ""
     coco_id: int | None = None
 
@@ -78,8 +78,8 @@ class SceneObject(Struct):
 class Synset(Struct):
     entity_name: str
     synset_name: str
-    entity_idx_start: int
-    entity_idx_end: int
+    entity_idx_start: Int32
+    entity_idx_end: Int32
 
 
 class GraphObject(Struct):
@@ -187,10 +187,18 @@ def _entries(path: Path, table: str) -> Iterator[tuple[At, PictureMembers | Find
     for number, raw in members_of_array(path):
         at = At(path.name, f"/{number}")
         try:
-            yield at, _members.decode(raw)
+            yield at, _members_of(raw)
         except DECODE_ERRORS as error:
             name = id_of(raw, "image_id", "id") or f"{path.name}/{number}"
             yield at, reject(table, name, "malformed", at, raw, problem(error))
+
+
+def _members_of(raw: Raw) -> PictureMembers:
+    """A picture's entry; one that names no picture is as bad as one that is no object."""
+    found = _members.decode(raw)
+    if found.image_id is None and found.id is None:
+        raise msgspec.ValidationError("Object missing required field `image_id`")
+    return found
 
 
 def _phrases(source: Source, path: Path, pictures: set[str]) -> Iterator[Row]:
@@ -211,7 +219,7 @@ def _phrases(source: Source, path: Path, pictures: set[str]) -> Iterator[Row]:
 def _phrase(picture: str, found: RegionDescription, at: At) -> Iterator[Region | Text]:
     region, name = f"r{found.region_id}", str(found.region_id)
     yield Region(picture, region, found.x, found.y, found.width, found.height, "", [], False, *at)
-    yield Text(name, picture, "phrase", found.phrase, None, "", [], [], [region], [], *at)
+    yield Text(name, picture, "phrase", found.phrase, None, "", [], [], [region], [], "", *at)
 
 
 def _picture_index(path: Path) -> dict[str, Raw]:
@@ -219,7 +227,7 @@ def _picture_index(path: Path) -> dict[str, Raw]:
     index = {}
     for _, raw in members_of_array(path):
         with suppress(*DECODE_ERRORS):  # reported where the objects are read
-            index[_members.decode(raw).picture] = raw
+            index[_members_of(raw).picture] = raw
     return index
 
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from contract import manifest, params, record
 from contract.errors import MismatchError
-from contract.files import atomic_path, remove
+from contract.files import atomic_path, remove, sha256_file
 from contract.index import index_path
 from contract.manifest import FeatureManifest, ShardFacts
 from data_pipeline import placement
@@ -113,7 +113,13 @@ def publish(
             link_shard(task.tar, folder / f"{shard}.tar")
             written = done[task.key].written
             shards[shard] = ShardFacts(
-                dataset, split, written.samples, written.bytes, written.sha256, task=task.key
+                dataset,
+                split,
+                written.samples,
+                written.bytes,
+                written.sha256,
+                task=task.key,
+                index=sha256_file(index_path(task.tar)),
             )
         if tasks:
             manifest.save(folder, describe_column(next(iter(tasks.values())), shards))

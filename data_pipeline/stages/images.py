@@ -5,7 +5,7 @@ A picture without an official split takes the official split of its group, else 
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ from contract import params
 from contract.errors import ParamsError
 from contract.files import atomic_path
 from data_pipeline import placement
-from data_pipeline.frames import read_table, reasons, rejected, write_findings, write_table
-from data_pipeline.identity import groups, look_alikes
+from data_pipeline.frames import findings_frame, read_table, reasons, rejected, write_findings, write_table
+from data_pipeline.identity import THUMB_BYTES, groups, look_alikes
 from data_pipeline.placement import TRAIN
 from data_pipeline.rules import Rule, Table, apply
 from data_pipeline.tables import Account
@@ -81,12 +81,12 @@ def _group_names(declared: pl.DataFrame) -> pl.Series:
     return pl.Series([names[first] for first in groups(keys, _look_alikes(declared))], dtype=pl.String)
 
 
-def _look_alikes(declared: pl.DataFrame) -> list[tuple[int, int]]:
+def _look_alikes(declared: pl.DataFrame) -> Iterator[tuple[int, int]]:
     """Pairs of rows that show the same picture in another encoding."""
     scanned = declared.with_row_index("row").filter(pl.col("sha256").is_not_null())
-    thumbs = np.frombuffer(b"".join(scanned["thumb"].to_list()), np.uint8).reshape(len(scanned), -1)
+    thumbs = np.frombuffer(b"".join(scanned["thumb"].to_list()), np.uint8).reshape(len(scanned), THUMB_BYTES)
     rows = scanned["row"].to_list()
-    return [(rows[a], rows[b]) for a, b in look_alikes(scanned["phash"].to_numpy(), thumbs)]
+    return ((rows[a], rows[b]) for a, b in look_alikes(scanned["phash"].to_numpy(), thumbs))
 
 
 def _splits(grouped: pl.DataFrame, datasets: Mapping[str, params.Dataset]) -> pl.Series:
@@ -122,12 +122,13 @@ def _judge(scanned: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         Rule("in_evaluation_split", "reject", leaks, pl.col("group")),
         Rule("duplicate_picture", "reject", pl.col("repeated")),
     ]
+    nothing = findings_frame().insert_column(0, pl.Series("dataset", [], pl.String))
     kept, found = [], []
-    for (name,), part in ranked.partition_by("dataset", as_dict=True, maintain_order=True).items():
-        sound, findings = apply(part, _TABLE, rules)
+    for name in ranked["dataset"].unique(maintain_order=True):
+        sound, findings = apply(ranked.filter(dataset=name), _TABLE, rules)
         kept.append(sound)
         found.append(findings.insert_column(0, pl.lit(name).alias("dataset")))
-    return pl.concat(kept), pl.concat(found)
+    return pl.concat([ranked.clear(), *kept]), pl.concat([nothing, *found])
 
 
 _TABLE = Table("images", pl.col("picture"), ["dataset", "picture", "path", "drop", "split", "group"])

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from contract import codec, manifest, params, record
 from contract.errors import MismatchError
-from contract.files import atomic_path
+from contract.files import atomic_path, sha256_file
+from contract.index import index_path
 from contract.manifest import FeatureManifest, NegativesManifest, ShardFacts
 from contract.record import Near, Negatives
 from data_pipeline import neighbours, shard_reader
@@ -129,8 +130,12 @@ def _write(
         samples[shard].append(Sample(key, [codec.encode(negatives)]))
     facts = {}
     for shard, content in samples.items():
-        written = write_shard(folder / f"{shard}.tar", [SUFFIX], content)
-        facts[shard] = ShardFacts(dataset, split, written.samples, written.bytes, written.sha256)
+        path = folder / f"{shard}.tar"
+        written = write_shard(path, [SUFFIX], content)
+        hashed = sha256_file(index_path(path))
+        facts[shard] = ShardFacts(
+            dataset, split, written.samples, written.bytes, written.sha256, index=hashed
+        )
     return facts
 
 

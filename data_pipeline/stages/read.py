@@ -38,7 +38,8 @@ def read_dataset(name: str, dataset: params.Dataset, out: Path) -> None:
 
 
 def write_rows(rows: Iterable[Row], folder: Path) -> Account:
-    """Each row into the table of its type."""
+    """Each row into the table of its type; what the reader gave is counted apart from what was written."""
+    given: Counter[type] = Counter()
     rejected: Counter[str] = Counter()
     with ExitStack() as stack, _no_cycles():
         writers = {
@@ -46,13 +47,13 @@ def write_rows(rows: Iterable[Row], folder: Path) -> Account:
             for table, kind in {**ROWS, "findings": Finding}.items()
         }
         for row in rows:
+            given[type(row)] += 1
             writers[type(row)].add(row)
             if type(row) is Finding and row.outcome == "reject":
                 rejected[row.table] += 1
     account = Account()
     for table, kind in ROWS.items():
-        kept = writers[kind].count
-        account.add(table, kept + rejected[table], kept, rejected[table])
+        account.add(table, given[kind] + rejected[table], writers[kind].count, rejected[table])
     return account
 
 

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     settings = params.load(args.params)
     catalogue = pl.read_parquet(CATALOGUE)
     found = facts_of.findings(settings.datasets, settings.encoders)
-    facts = gather(settings, args.params, catalogue, found)
+    facts = gather(settings, catalogue, found)
     album = report_page.Album()
     most = settings.report.examples
     shown = {name: report_page.samples(name, catalogue, most, album) for name in settings.datasets}
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{PAGE}: {facts['headline']}")
 
 
-def gather(settings: params.Params, source: Path, catalogue: pl.DataFrame, found: pl.DataFrame) -> Plain:
+def gather(settings: params.Params, catalogue: pl.DataFrame, found: pl.DataFrame) -> Plain:
     """All numbers of the report."""
     names, encoders = list(settings.datasets), list(settings.encoders)
     columns = ["text", "picture", "role", "answer", "type", "about"]
@@ -51,7 +51,7 @@ def gather(settings: params.Params, source: Path, catalogue: pl.DataFrame, found
         "answers": facts_of.balance(catalogue, texts),
         "features": [facts_of.features(name) for name in encoders],
         "disk": facts_of.disk(encoders),
-        "provenance": facts_of.provenance(source, encoders),
+        "provenance": facts_of.provenance(settings),
     }
     totals = total(facts)
     return {"headline": headline(totals, facts), "totals": totals, **facts}

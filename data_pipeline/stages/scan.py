@@ -12,10 +12,11 @@ import polars as pl
 from msgspec.structs import asdict
 
 from contract import params
+from contract.errors import RawDataError
 from contract.files import atomic_path
 from data_pipeline.engine import run_tasks
 from data_pipeline.frames import read_table, reasons, rejected, write_findings, write_table
-from data_pipeline.scanning import Scanned, Task, Trouble, scan
+from data_pipeline.scanning import Result, Scanned, Task, Trouble, scan
 from data_pipeline.tables import Account
 
 GENERATED = "GENERATED.json"  # stands in every dataset folder of the demo
@@ -50,8 +51,10 @@ def run(args: argparse.Namespace) -> None:
 def scan_dataset(name: str, folder: Path, read: Path, out: Path, workers: int) -> None:
     """Scan the files that read/<dataset>/images.parquet declares, in its order."""
     declared = read_table(read, "images")
-    tasks = [Task(str(folder), files) for files in _parts(declared["file"].to_list())]
+    files = declared["file"].to_list()
+    tasks = [Task(str(folder), part) for part in _parts(files)]
     results = [result for part in run_tasks(scan, tasks, workers, label=f"scan {name}") for result in part]
+    _check_any(folder, files, results)
     pictures = _pictures(declared, [scanned for scanned, _ in results], (folder / GENERATED).is_file())
     findings = _findings(declared, [trouble for _, trouble in results])
     account = Account()
@@ -66,6 +69,19 @@ def scan_dataset(name: str, folder: Path, read: Path, out: Path, workers: int) -
 
 def _parts(files: list[str]) -> list[list[str]]:
     return [files[at : at + PICTURES_A_TASK] for at in range(0, len(files), PICTURES_A_TASK)]
+
+
+def _check_any(folder: Path, files: Sequence[str], results: Sequence[Result]) -> None:
+    """When no picture at all can be opened it is the folder that is wrong, and not every picture."""
+    if not files or any(found for found, _ in results):
+        return
+    _, trouble = results[0]
+    raise RawDataError(
+        folder / files[0],
+        f"none of the {len(files):,} declared pictures can be opened, this the first",
+        found=trouble.detail if trouble else None,
+        fix=f"put the pictures into {folder}, or name another folder in params.yaml",
+    )
 
 
 def _pictures(declared: pl.DataFrame, scanned: Sequence[Scanned | None], generated: bool) -> pl.DataFrame:

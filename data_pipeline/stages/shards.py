@@ -10,10 +10,10 @@ import polars as pl
 from msgspec import Struct
 
 from contract import codec, index, manifest, params, record
-from contract.errors import ShardError
+from contract.errors import MismatchError, ShardError
 from contract.files import atomic_path, sha256_file
 from contract.manifest import DataManifest, ShardFacts, TokenizerFacts
-from data_pipeline import placement, records, tokenizer_file
+from data_pipeline import placement, records
 from data_pipeline.engine import run_tasks
 from data_pipeline.shard_writer import Sample, write_shard
 
@@ -65,11 +65,30 @@ def _tasks(settings: params.Params, name: str, catalogue: pl.DataFrame, folder: 
         _by_shard(texts, pictures),
         _by_shard(entities.join(texts.select("text", "picture"), on="text"), pictures),
     ]
-    empty = [table.clear() for table in (pictures, regions, texts, entities)]
-    for (_, split), (first, count) in placement.shard_ranges(settings.datasets[name].raw).items():
-        for shard in (placement.shard_name(name, split, first + number) for number in range(count)):
-            tables = [part.get(shard, none) for part, none in zip(parts, empty, strict=True)]
-            yield Task(folder / f"{shard}.tar", name, split, settings.shards.thumbnails, *tables)
+    tables = {"pictures": pictures, "regions": regions, "texts": texts, "entities": entities}
+    declared = _declared(name, settings)
+    for (kind, table), part in zip(tables.items(), parts, strict=True):
+        _check_whole(f"{name}, {kind}", len(table), sum(len(part[s]) for s in declared if s in part))
+    empty = [table.clear() for table in tables.values()]
+    for shard, split in declared.items():
+        held = [part.get(shard, none) for part, none in zip(parts, empty, strict=True)]
+        yield Task(folder / f"{shard}.tar", name, split, settings.shards.thumbnails, *held)
+
+
+def _declared(name: str, settings: params.Params) -> dict[str, str]:
+    """Shard → its split, for every shard that the dataset's drops open."""
+    return {
+        placement.shard_name(name, split, first + number): split
+        for (_, split), (first, count) in placement.shard_ranges(settings.datasets[name].raw).items()
+        for number in range(count)
+    }
+
+
+def _check_whole(what: str, rows: int, placed: int) -> None:
+    """Every row of the clean tables arrives in a shard, or nothing is written."""
+    if rows != placed:
+        fix = "the tables are not of one run: dvc repro shards"
+        raise ShardError(what, f"{rows - placed} rows have no place in any shard", fix=fix)
 
 
 def _by_shard(table: pl.DataFrame, pictures: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -101,8 +120,9 @@ def write(task: Task) -> tuple[str, ShardFacts]:
     written = write_shard(task.path, suffixes, samples())
     totals = [sum(column) for column in zip(*counts, strict=True)] or [0] * len(index.COUNTED)
     texts = dict(zip(index.COUNTED, totals, strict=True))
+    hashed = sha256_file(index.index_path(task.path))
     return task.path.stem, ShardFacts(
-        task.dataset, task.split, written.samples, written.bytes, written.sha256, texts
+        task.dataset, task.split, written.samples, written.bytes, written.sha256, texts, index=hashed
     )
 
 
@@ -151,16 +171,20 @@ def _manifest(
     return DataManifest(
         format=record.FORMAT_VERSION,
         schema=record.fingerprint(),
-        tokenizer=_copy_tokenizer(settings.tokenizer.name, folder),
+        tokenizer=_copy_tokenizer(settings, folder),
         answers=vocabulary,
         shards=dict(sorted(facts.items())),
         params=sections,
     )
 
 
-def _copy_tokenizer(name: str, folder: Path) -> TokenizerFacts:
-    """Lay the tokenizer's file beside the shards whose tokens it made."""
-    source, target = Path(name), folder / "tokenizer.json"
-    content = source.read_bytes() if source.is_file() else tokenizer_file.to_bytes(tokenizer_file.load(name))
-    target.write_bytes(content)
-    return TokenizerFacts(name, sha256_file(target))
+def _copy_tokenizer(settings: params.Params, folder: Path) -> TokenizerFacts:
+    """Lay the tokenizer that made the tokens beside them. MismatchError when datasets had different ones."""
+    first, *rest = (Path("spans", name, "tokenizer.json") for name in settings.datasets)
+    digest = sha256_file(first)
+    for other in rest:
+        if (found := sha256_file(other)) != digest:
+            fix = "run stage spans of every dataset again (dvc repro)"
+            raise MismatchError(other, f"is not {first}", found=found, expected=digest, fix=fix)
+    (folder / "tokenizer.json").write_bytes(first.read_bytes())
+    return TokenizerFacts(settings.tokenizer.name, digest)

@@ -1,7 +1,8 @@
 """Clean texts → spans/<dataset>/{texts,entities,findings}.parquet: token ids and token spans.
 
 Texts gain `tokens` (no specials), their negatives too; entities gain token_start and token_end.
-A text or a span that the tokenizer cannot represent is a reject.
+A text or a span that the tokenizer cannot represent is a reject. tokenizer.json beside the tables is the
+tokenizer that made the ids, whatever becomes of its source later.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from contract.spans import to_tokens
 from data_pipeline.frames import read_table, reasons, rejected, write_findings, write_table
 from data_pipeline.rules import Rule, Table, apply
 from data_pipeline.tables import Account
-from data_pipeline.tokenizer_file import load
+from data_pipeline.tokenizer_file import load, to_bytes
 
 DEMO_TOKENIZER = Path(__file__).parents[1] / "demo" / "tokenizer.json"
 NEGATIVES = pl.List(pl.Struct({"text": pl.String, "tokens": pl.List(pl.Int32), "kind": pl.String}))
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> None:
     check_tokenizer(settings.tokenizer, args.dataset, Path("images/catalogue.parquet"))
     clean = Path("validate", args.dataset)
     texts, entities = read_table(clean, "texts"), read_table(clean, "entities")
-    kept, findings = tokenize(texts, entities, load(settings.tokenizer.name))
+    tokenizer = load(settings.tokenizer.name)
+    kept, findings = tokenize(texts, entities, tokenizer)
     account = Account()
     with atomic_path(Path("spans", args.dataset)) as folder:
         folder.mkdir()
@@ -45,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
             account.add(table, len(read), len(rows), rejected(findings, table))
             write_table(folder / f"{table}.parquet", rows)
         write_findings(folder, findings)
+        (folder / "tokenizer.json").write_bytes(to_bytes(tokenizer))
         account.write(folder)
     print(f"spans {args.dataset}: {account.summary()} {reasons(findings)}")
 
@@ -59,8 +62,8 @@ def check_tokenizer(settings: params.Tokenizer, dataset: str, catalogue: Path) -
         raise MismatchError(
             "params.yaml: tokenizer.name",
             f"the demo's tokenizer does not know the words of {dataset}",
-            expected="a tokenizers JSON file, or a hub name such as bert-base-uncased",
-            fix="python -m data_pipeline tokenizer --help makes one; tokenizer.allow_demo takes this one",
+            expected="another tokenizers JSON file",
+            fix="python -m data_pipeline tokenizer makes or fetches one; tokenizer.allow_demo takes this one",
         )
 
 

@@ -1,8 +1,9 @@
-"""Make a tokenizer file from texts: WordPiece, lower case, the same bytes in every process.
+"""Make a tokenizer file from texts (WordPiece, lower case, the same bytes each time), or fetch one.
 
 examples:
   python -m data_pipeline tokenizer --out tokenizer.json --from read/gqa read/cirr
   python -m data_pipeline tokenizer --out tokenizer.json --size 8000 captions.txt
+  python -m data_pipeline tokenizer --out tokenizer.json --hub bert-base-uncased
 """
 
 import argparse
@@ -10,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
+from tokenizers import Tokenizer
 
 from contract.errors import RawDataError
 from contract.files import write_atomic
-from data_pipeline.tokenizer_file import build, to_bytes
+from data_pipeline.tokenizer_file import build, fetch, to_bytes
 
 SIZE = 8192
 
@@ -24,16 +26,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="folders", type=Path, nargs="+", default=[], help="folders of stage read"
     )
+    parser.add_argument("--hub", metavar="NAME", help="fetch this one from the hub instead")
     parser.add_argument("files", type=Path, nargs="*", help="text files, one text a line")
 
 
 def run(args: argparse.Namespace) -> int | None:
-    if not args.files and not args.folders:
-        raise RawDataError("tokenizer", "no texts", expected="text files, or --from read/<dataset> …")
-    tokenizer = build(texts(args.files, args.folders), args.size)
+    tokenizer = fetch(args.hub) if args.hub else _from_texts(args)
     write_atomic(args.out, to_bytes(tokenizer))
     print(f"{args.out}: {tokenizer.get_vocab_size():,} entries")
     return None
+
+
+def _from_texts(args: argparse.Namespace) -> Tokenizer:
+    if not args.files and not args.folders:
+        raise RawDataError("tokenizer", "no texts", expected="text files, --from read/<dataset> … or --hub")
+    return build(texts(args.files, args.folders), args.size)
 
 
 def texts(files: list[Path], folders: list[Path]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import polars as pl
 
 from contract import params
@@ -77,7 +78,9 @@ def validate(
     """(judged tables in the order of tables.TABLES, box sizes). catalogue: this dataset's part."""
     images = judge_images(raw.images, catalogue)
     regions = judge_regions(raw.regions, raw.images, catalogue, boxes)
-    sizes = box_rules.size_table(regions.kept)
+    every = msgspec.structs.replace(boxes, min_area=0.0)  # what any other min_area would drop
+    all_sizes = judge_regions(raw.regions, raw.images, catalogue, every) if boxes.min_area else regions
+    sizes = box_rules.size_table(all_sizes.kept)
     boxed = box_rules.normalise(regions.kept)
     texts = judge_texts(raw.texts, raw.images, catalogue, boxed)
     entities = judge_entities(raw, texts.kept, boxed)
@@ -127,7 +130,8 @@ def judge_texts(
     texts: pl.DataFrame, images: pl.DataFrame, catalogue: pl.DataFrame, boxes: pl.DataFrame
 ) -> Judged:
     """Texts against their picture, the pictures and boxes they name, and each other."""
-    joined = texts.join(catalogue.select("picture", "split"), on="picture", how="left", maintain_order="left")
+    splits = catalogue.select("picture", picture_split="split")
+    joined = texts.join(splits, on="picture", how="left", maintain_order="left")
     pictures = catalogue["picture"].implode()
     about = keep_links(joined, "about", boxes.select("picture", "region"))
     marked = joined.with_columns(
@@ -138,8 +142,10 @@ def judge_texts(
     )
     sound, own = apply(marked, _TEXTS, text_rules.OWN)
     unique, among = apply(sound, _TEXTS, text_rules.AMONG_OTHERS)
-    kept, members = _drop_lost_pictures(unique, catalogue.select("picture"))
-    return Judged(kept.select(texts.columns), pl.concat([own, among, members]))
+    lost = among.filter(outcome="reject")["id"]
+    agreed, full = apply(unique, _TEXTS, [text_rules.statements_of(lost)])
+    kept, members = _drop_lost_pictures(agreed, catalogue.select("picture"))
+    return Judged(kept.select(texts.columns), pl.concat([own, among, full, members]))
 
 
 def _drop_lost_pictures(texts: pl.DataFrame, pictures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
