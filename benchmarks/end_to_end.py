@@ -38,9 +38,11 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.end_to_end", description=__doc__)
     parser.add_argument("--readme", action="store_true", help="put the figures into README.md")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="clone into FOLDER and leave it there")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        figures = [*demo(clone(Path(folder) / "demo")), *tests(clone(Path(folder) / "tests"))]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        figures = [*demo(clone(folder / "demo")), *tests(clone(folder / "tests"))]
     results = report.write("end_to_end", figures)
     if options.readme:
         report.write_readme(ROOT / "README.md", results)
