@@ -49,9 +49,9 @@ def weights(run: Path) -> dict[str, bytes]:
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(world):
     options = ["--set", "optim.epochs=30", "masking.ratio=0.25"]
-    train("--run", "runs/whole", *options)
-    command = [sys.executable, "-m", "training.fit", "--run", "runs/killed", *options]
-    process = subprocess.Popen(command, env=HERE, stderr=subprocess.DEVNULL)
+    fit_in_a_process = [sys.executable, "-m", "training.fit", *options, "--run"]
+    subprocess.run([*fit_in_a_process, "runs/whole"], env=HERE, capture_output=True, check=True)
+    process = subprocess.Popen([*fit_in_a_process, "runs/killed"], env=HERE, stderr=subprocess.DEVNULL)
     _wait_for(lambda: len(losses(Path("runs/killed"))) >= 20)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL

@@ -43,11 +43,15 @@ class Log:
 
     def step(self, step: int, values: dict[str, float]) -> None:
         """One row of every TSV, and the progress line."""
+        self.record(step, values)
+        self._speak(step, describe(values))
+
+    def record(self, step: int, values: dict[str, float]) -> None:
+        """One row of every TSV."""
         self.live.step = step
         for name, value in values.items():
             self.live.log_metric(name, value)
         self.live.make_summary()
-        self._speak(step, describe(values))
 
     def say(self, text: str) -> None:
         """A line of its own."""

@@ -158,7 +158,7 @@ def _checkpoint(
         accuracy = development_accuracy(model, development, where)
         best = accuracy > state.best
         state = State(state.step, state.position, max(accuracy, state.best), state.sums)
-        log.step(state.step, {"development/accuracy": accuracy})
+        log.record(state.step, {"development/accuracy": accuracy})
         log.say(f"step {state.step}: development accuracy {accuracy:.3f}{' (best)' if best else ''}")
     checkpoint.save(run, model, optimizer, state, best)
     return state
