@@ -171,6 +171,20 @@ def test_a_broken_pointer_is_said(world, content):
         evaluate.main(["--run", "runs/a"])
 
 
+def test_the_same_settings_leave_the_same_bytes(world):
+    train("--run", "runs/a")
+    train("--run", "runs/b")
+    first, second = (
+        {
+            str(p.relative_to(f"runs/{run}")): p.read_bytes()
+            for p in Path("runs", run).rglob("*")
+            if p.is_file()
+        }
+        for run in "ab"
+    )
+    assert first == second and "metrics.json" in first
+
+
 def test_accumulation_counts_optimizer_steps(world):
     train("--run", "runs/a", "--set", "optim.accumulate=4")
     train("--run", "runs/b")

@@ -41,15 +41,15 @@ class Log:
         self.progress.stop()
         self.live.end()
 
-    def step(self, step: int, values: dict[str, float]) -> None:
-        """One row of every TSV, and the progress line."""
-        self.record(step, values)
-        self._speak(step, describe(values))
+    def step(self, step: int, metrics: dict[str, float], speed: dict[str, float]) -> None:
+        """One row of every TSV, and the progress line. Speed is not kept: a run repeats byte for byte."""
+        self.record(step, metrics)
+        self._speak(step, describe(metrics | speed))
 
-    def record(self, step: int, values: dict[str, float]) -> None:
+    def record(self, step: int, metrics: dict[str, float]) -> None:
         """One row of every TSV."""
         self.live.step = step
-        for name, value in values.items():
+        for name, value in metrics.items():
             self.live.log_metric(name, value)
         self.live.make_summary()
 

@@ -60,7 +60,8 @@ def train(
             state = State(state.step + 1, parts[-1].position, state.best, state.sums)
 
             if state.step % settings.log_every == 0 or state.step == steps:
-                log.step(state.step, _values(state.sums, clock, rate, norm, stream))
+                metrics = _metrics(state.sums, rate, norm)
+                log.step(state.step, metrics, _speed(state.sums, clock, stream))
                 state.sums = Sums()
                 clock = _clock(stream, state.sums)
             end_of_epoch = state.step % epoch_steps == 0 or state.step == steps
@@ -132,13 +133,19 @@ def _clock(stream: Stream, sums: Sums) -> Clock:
     return Clock(time.perf_counter(), stream.waited, sums.items)
 
 
-def _values(sums: Sums, clock: Clock, rate: float, norm: float, stream: Stream) -> dict[str, float]:
-    seconds = time.perf_counter() - clock.started
+def _metrics(sums: Sums, rate: float, norm: float) -> dict[str, float]:
     return {
         "train/loss": sums.loss / sums.steps,
         "train/accuracy": sums.correct / max(1, sums.items),
         "train/learning_rate": rate,
         "train/gradient_norm": norm,
+    }
+
+
+def _speed(sums: Sums, clock: Clock, stream: Stream) -> dict[str, float]:
+    """Of the time since the clock was set. waiting: share of it that the step stood still for data."""
+    seconds = time.perf_counter() - clock.started
+    return {
         "speed/texts_per_second": (sums.items - clock.items) / seconds,
         "speed/waiting": (stream.waited - clock.waited) / seconds,
     }
