@@ -120,7 +120,7 @@ def test_a_log_without_a_line_is_begun_anew(tmp_path):
     for content in ("", "st", "step\tloss\n", "step\tloss\n9\t0.1\n"):
         path.write_text(content)
         with Log(tmp_path, 8, 4) as log:
-            log.step(5, {"loss": 0.5})
+            log.step(5, {"loss": 0.5}, {})
         assert path.read_text() == "step\tloss\n5\t0.5\n"
 
 
