@@ -91,6 +91,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     wait_until(lambda: not any(map(is_running, workers)))
+    assert not any(map(is_running, workers))
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:

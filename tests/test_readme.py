@@ -46,12 +46,12 @@ def test_data_pipeline_commands_parse(words, monkeypatch):
     "words", [w for w in commands("python -m") if w[2].startswith("training.")], ids=" ".join
 )
 def test_training_commands_parse(words):
-    import_module(words[2]).parser().parse_args(words[3:])
+    assert import_module(words[2]).parser().parse_args(words[3:]) is not None
 
 
 @pytest.mark.parametrize("words", commands("dvc"), ids=" ".join)
 def test_dvc_commands_parse(words):
-    get_main_parser().parse_args(words[1:])
+    assert get_main_parser().parse_args(words[1:]).func is not None
 
 
 @pytest.mark.parametrize("words", commands("make"), ids=" ".join)
