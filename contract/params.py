@@ -107,7 +107,7 @@ class Tokenizer(Strict, frozen=True):
 class Encoder(Strict, frozen=True):
     """One frozen encoder; its features are the column `features/<its name>/`."""
 
-    architecture: str  # names data_pipeline/encoders/<architecture>.py
+    architecture: str  # names data_pipeline/features/encoders/<architecture>.py
     model: str
     weights: str  # "pretrained", "random", or a file under weights/
     size: Positive  # side of the square input, pixels

@@ -18,6 +18,7 @@ ARROW = {
     float: pa.float64(),
     bool: pa.bool_(),
     list[str]: pa.list_(pa.string()),
+    list[float]: pa.list_(pa.float64()),
     Outcome: pa.string(),
     str | None: pa.string(),
     int | None: pa.int32(),

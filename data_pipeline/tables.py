@@ -64,6 +64,7 @@ class Region(NamedTuple):
     name: str
     attributes: list[str]
     crowd: bool
+    mask: list[float]  # x, y, w, h of the box around its mask; empty where it has none
     source_file: str
     position: str
 

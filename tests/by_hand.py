@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from contract import codec, manifest
 from contract.manifest import FeatureManifest, ShardFacts, WeightsFacts
-from data_pipeline.shard_writer import Sample, write_shard
+from data_pipeline.shards.shard_writer import Sample, write_shard
 
 PARAMS = """\
 seed: 7

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from contract.record import NegText, Record, Regions, Text
-from data_pipeline.shard_writer import Sample
+from data_pipeline.shards.shard_writer import Sample
 
 settings.register_profile("files", deadline=None)  # a disk shared with other work is slow at times
 settings.load_profile("files")

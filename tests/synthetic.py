@@ -24,7 +24,7 @@ from contract.manifest import (
 )
 from contract.record import Near, Negatives, Record, Regions, Text
 from contract.seeds import rng
-from data_pipeline.shard_writer import Sample, write_shard
+from data_pipeline.shards.shard_writer import Sample, write_shard
 
 GRID = 4
 WIDTHS = {"vit": 8, "esam": 6}

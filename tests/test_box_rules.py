@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from contract import boxes
 from contract.params import BoxRules
-from data_pipeline import box_rules
-from data_pipeline.rules import apply
 from data_pipeline.stages.validate import _REGIONS
 from data_pipeline.table_writer import schema
 from data_pipeline.tables import Region
+from data_pipeline.validation import box_rules
+from data_pipeline.validation.rules import apply
 
 SIDE = st.one_of(
     st.floats(-20, 130), st.integers(-20, 130).map(float), st.sampled_from([math.nan, math.inf, -904.0, 0.0])
@@ -24,7 +24,7 @@ BOX = st.tuples(SIDE, SIDE, SIDE, SIDE)
 def judge(
     found: list[tuple[float, ...]], settings: BoxRules | None = None, **columns: object
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    rows = [Region("1", str(n), *box, "", [], False, "f", "/p") for n, box in enumerate(found)]
+    rows = [Region("1", str(n), *box, "", [], False, [], "f", "/p") for n, box in enumerate(found)]
     table = pl.DataFrame(rows, schema=list(schema(Region).names), orient="row", infer_schema_length=None)
     size = {"W": pl.lit(100, pl.Int32), "H": pl.lit(80, pl.Int32), "size_differs": pl.lit(False)}
     return apply(table.with_columns(**(size | columns)), _REGIONS, box_rules.rules(settings or BoxRules()))

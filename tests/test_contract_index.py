@@ -13,8 +13,8 @@ from contract import index, tar
 from contract.errors import ShardError
 from contract.index import Index
 from contract.record import Record, Regions, Text
-from data_pipeline import shard_reader
-from data_pipeline.shard_writer import Sample, write_shard
+from data_pipeline.shards import shard_reader
+from data_pipeline.shards.shard_writer import Sample, write_shard
 
 SUFFIXES = ["json", "vit.npy"]
 

@@ -96,7 +96,7 @@ def test_evaluation_wins(annotated: Path) -> None:
 
 
 def test_spans_decode_to_their_phrase(annotated: Path) -> None:
-    from data_pipeline.tokenizer_file import load
+    from data_pipeline.texts.tokenizer_file import load
 
     tokenizer = load("data_pipeline/demo/tokenizer.json")
     for dataset in ("gqa", "visual_genome"):

@@ -23,8 +23,8 @@ from data_pipeline.demo import gqa, relations, visual_genome
 from data_pipeline.demo.render import background, draw
 from data_pipeline.demo.scene import CELLS, COLORS, MATERIALS, SIZES, sample_scene
 from data_pipeline.demo.world import LEAST, build
-from data_pipeline.identity import look_alikes
-from data_pipeline.picture_files import perceptual_hash, thumb
+from data_pipeline.pictures.identity import look_alikes
+from data_pipeline.pictures.picture_files import perceptual_hash, thumb
 from data_pipeline.stages import demo as stage
 
 SMALL = Demo(

@@ -10,8 +10,9 @@ from column_project import TINY, build
 from contract import codec, manifest
 from contract.errors import FuselineError, MismatchError, ShardError
 from contract.manifest import FeatureManifest
-from data_pipeline import feature_shard, shard_reader
 from data_pipeline.__main__ import main
+from data_pipeline.features import feature_shard
+from data_pipeline.shards import shard_reader
 
 COLUMN = Path("features/esam")
 

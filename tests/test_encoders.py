@@ -13,9 +13,9 @@ from torch import Tensor
 from contract.errors import MismatchError, ParamsError
 from contract.manifest import WeightsFacts
 from contract.params import Encoder
-from data_pipeline import encode
-from data_pipeline.encode import Frozen
-from data_pipeline.token_encoder import TokenEncoder
+from data_pipeline.features import encode
+from data_pipeline.features.encode import Frozen
+from data_pipeline.features.token_encoder import TokenEncoder
 
 SMALL = {"embed_dim": 16, "depth": 1, "num_heads": 2}
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from contract.errors import FuselineError, MismatchError, ParamsError
 from contract.params import Encoder
-from data_pipeline import encode
+from data_pipeline.features import encode
 
 
 def settings(**given: object) -> Encoder:

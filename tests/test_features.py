@@ -15,10 +15,11 @@ from contract import codec, index, manifest
 from contract.errors import FuselineError, MismatchError, RawDataError
 from contract.index import ABSENT
 from contract.manifest import FeatureManifest
-from data_pipeline import encode, feature_shard, shard_reader
 from data_pipeline.__main__ import main
-from data_pipeline.feature_shard import Absent, to_float16
-from data_pipeline.picture_files import open_picture
+from data_pipeline.features import encode, feature_shard
+from data_pipeline.features.feature_shard import Absent, to_float16
+from data_pipeline.pictures.picture_files import open_picture
+from data_pipeline.shards import shard_reader
 
 COLUMN = Path("features/esam")
 WORK = Path(".work/features/esam")

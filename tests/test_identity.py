@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.identity import BANDS, MAX_BITS, groups, look_alikes
+from data_pipeline.pictures.identity import BANDS, MAX_BITS, groups, look_alikes
 
 KEYS = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=3), max_size=12)
 

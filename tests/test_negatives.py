@@ -13,7 +13,8 @@ from contract import codec, index, manifest
 from contract.errors import MismatchError
 from contract.manifest import FeatureManifest, NegativesManifest
 from contract.record import Near
-from data_pipeline import neighbours, shard_reader
+from data_pipeline.negatives import neighbours
+from data_pipeline.shards import shard_reader
 from data_pipeline.stages import negatives
 
 ARGS = argparse.Namespace(params=Path("params.yaml"))

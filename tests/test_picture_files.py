@@ -9,10 +9,16 @@ import pytest
 from PIL import Image
 
 from contract.errors import RawDataError
-from data_pipeline import picture_files
-from data_pipeline.identity import MAX_BITS, MAX_THUMB_DIFFERENCE
-from data_pipeline.picture_files import decode_rgb, extension_fits, open_picture, perceptual_hash, thumb
-from data_pipeline.scanning import Task, scan
+from data_pipeline.pictures import picture_files
+from data_pipeline.pictures.identity import MAX_BITS, MAX_THUMB_DIFFERENCE
+from data_pipeline.pictures.picture_files import (
+    decode_rgb,
+    extension_fits,
+    open_picture,
+    perceptual_hash,
+    thumb,
+)
+from data_pipeline.pictures.scanning import Task, scan
 from data_pipeline.stages.scan import scan_dataset
 
 

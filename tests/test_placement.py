@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from contract.errors import ParamsError
 from contract.params import Drop
-from data_pipeline.placement import KEY, key, own_split, shard, shard_name, shard_ranges
+from data_pipeline.pictures.placement import KEY, key, own_split, shard, shard_name, shard_ranges
 
 DROPS = [Drop(shards={"train": 100, "val": 8}), Drop(shards={"train": 3}, path="later")]
 

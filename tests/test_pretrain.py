@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from contract import params
 from contract.files import sha256_file
 from contract.params import Encoder, Pretrain
-from data_pipeline import cell_examples, encode, pretraining
 from data_pipeline.__main__ import main
-from data_pipeline.cell_examples import CLASSES, KINDS, UNKNOWN, Examples
-from data_pipeline.pretraining import Task, pretrain
+from data_pipeline.features import encode
+from data_pipeline.pretraining import cell_examples, fitting
+from data_pipeline.pretraining.cell_examples import CLASSES, KINDS, UNKNOWN, Examples
+from data_pipeline.pretraining.fitting import Task, pretrain
 
 GRID = 4
 ESAM = Encoder("esam", "efficient_sam_vitt", "weights/demo/esam.safetensors", 64, 4, options=TINY)
@@ -58,7 +59,7 @@ def test_pairs_are_those_of_the_regions() -> None:
 @given(step=st.integers(0, 40), count=st.integers(1, 30), batch=st.integers(1, 12))
 def test_batches_run_through_every_picture_in_turn(step: int, count: int, batch: int) -> None:
     steps = -(-2 * count // batch)
-    rows = np.concatenate([pretraining.batch_rows(count, batch, one, 5) for one in range(steps)])
+    rows = np.concatenate([fitting.batch_rows(count, batch, one, 5) for one in range(steps)])
     assert sorted(rows[:count]) == sorted(rows[count : 2 * count]) == list(range(count))
 
 
@@ -67,7 +68,7 @@ def test_boxes_follow_the_view_of_their_picture(step: int) -> None:
     inputs = np.zeros((1, 64, 64, 3), np.uint8)
     inputs[0, 24:40, 16:32] = 255
     boxes, labels = one_region((16 / 64, 24 / 64, 32 / 64, 40 / 64))
-    seen = pretraining.draw(Examples(inputs, boxes, labels), 3, step, 1)
+    seen = fitting.draw(Examples(inputs, boxes, labels), 3, step, 1)
     for picture, box in zip(seen.inputs, seen.boxes[:, 0], strict=True):
         rows, columns, _ = np.nonzero(picture)
         found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -92,7 +93,7 @@ def test_only_sound_training_pictures_are_seen(world: Path) -> None:
 
 
 def test_the_loss_falls_and_the_weights_repeat(world: Path) -> None:
-    def run(steps: int) -> pretraining.Pretrained:
+    def run(steps: int) -> fitting.Pretrained:
         plan = Pretrain(encoders=["esam"], steps=steps, batch=8, learning_rate=3e-3)
         return pretrain(Task("esam", ESAM, plan, 0, str(world / "raw/demo")))
 

@@ -10,7 +10,7 @@ from test_real_files import rejects, rows
 
 from contract.errors import ParamsError, RawDataError
 from data_pipeline.readers.gqa import token_span
-from data_pipeline.sources import reader
+from data_pipeline.reading.sources import reader
 from data_pipeline.tables import Entity, Finding, Image, Region, Text
 
 WORD = st.text("abc?,.é", min_size=1, max_size=5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contract.params import Dataset, Drop
-from data_pipeline.sources import reader, sources
+from data_pipeline.reading.sources import reader, sources
 from data_pipeline.tables import Entity, Finding, Image, Region, Row, Text
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline import dataset_facts, report_page
+from data_pipeline.report import dataset_facts, report_page
 from data_pipeline.stages import negatives, report, shards
 
 ARGS = argparse.Namespace(params=Path("params.yaml"))

@@ -11,7 +11,7 @@ from hypothesis import given
 
 from contract.files import sha256_file
 from contract.index import index_path
-from data_pipeline.shard_writer import Sample, write_shard
+from data_pipeline.shards.shard_writer import Sample, write_shard
 
 SUFFIXES = ["json", "vit.npy"]
 

@@ -19,7 +19,7 @@ from contract.errors import MismatchError, ShardError
 from contract.files import sha256_file
 from contract.manifest import DataManifest
 from contract.record import Record
-from data_pipeline import records, shard_reader
+from data_pipeline.shards import records, shard_reader
 from data_pipeline.stages import shards
 
 ARGS = argparse.Namespace(params=Path("params.yaml"))

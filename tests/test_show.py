@@ -11,7 +11,7 @@ from PIL import Image
 
 from contract.errors import ShardError
 from contract.record import Record, Regions, Text
-from data_pipeline import drawing
+from data_pipeline.pictures import drawing
 from data_pipeline.stages import negatives, shards, show
 
 ARGS = argparse.Namespace(params=Path("params.yaml"))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.spans import to_characters, to_tokens
-from data_pipeline.tokenizer_file import build
+from data_pipeline.texts.tokenizer_file import build
 
 TOKENIZER = build(["a red cat, two cats and the café near it"], 400)
 TEXT = st.text("abc té,.\n\t ", min_size=1, max_size=40)

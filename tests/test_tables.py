@@ -8,11 +8,11 @@ import pytest
 from contract import params
 from contract.errors import RawDataError
 from data_pipeline import table_writer
-from data_pipeline.rules import Rule, Table, apply
 from data_pipeline.stages.read import read_dataset
 from data_pipeline.stages.validate import Raw, validate
 from data_pipeline.table_writer import TableWriter
 from data_pipeline.tables import ROWS, Account, Entity, NegativeText, Text
+from data_pipeline.validation.rules import Rule, Table, apply
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 16, 17, 40])

@@ -11,7 +11,7 @@ from data_pipeline import table_writer
 from data_pipeline.stages.spans import DEMO_TOKENIZER, check_tokenizer, tokenize
 from data_pipeline.stages.validate import Raw, judge_entities, judge_texts, keep_links
 from data_pipeline.tables import ROWS, Entity, Image, NegativeText, Region, Text
-from data_pipeline.tokenizer_file import build
+from data_pipeline.texts.tokenizer_file import build
 
 
 def table(kind: type, rows: list[tuple]) -> pl.DataFrame:
@@ -111,7 +111,9 @@ def test_entities_lose_links_and_keep_spans() -> None:
         Entity("2", 0, 4, "0", None, [], "annotated", "f", "/p"),
         Entity("3", 0, 4, "0", None, [], "annotated", "f", "/p"),
     ]
-    boxes = table(Region, [Region("a", name, 0, 0, 1, 1, "", [], False, "f", "/p") for name in ("r1", "r2")])
+    boxes = table(
+        Region, [Region("a", name, 0, 0, 1, 1, "", [], False, [], "f", "/p") for name in ("r1", "r2")]
+    )
     tables = {"images": IMAGES, "texts": texts, "regions": boxes, "entities": table(Entity, spans)}
     assert list(tables) == list(ROWS)
     raw = Raw(**tables, unusable=pl.DataFrame(schema={"table": pl.String, "id": pl.String}))

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from contract.errors import ParamsError
-from data_pipeline.tokenizer_file import CONTINUES, SPECIALS, build, load, to_bytes
+from data_pipeline.texts.tokenizer_file import CONTINUES, SPECIALS, build, load, to_bytes
 
 ROOT = Path(__file__).parents[1]
 TEXTS = ["The red ball, and the blue ball.", "Is it red?", "façade naïve ¾"]

@@ -13,7 +13,7 @@ from data_pipeline.demo.defects import Victims
 from data_pipeline.demo.gqa import FIRST_PICTURE, Gqa
 from data_pipeline.demo.render import COPY_QUALITY, draw, encode
 from data_pipeline.demo.scene import Scene, sample_scene
-from data_pipeline.picture_files import perceptual_hash
+from data_pipeline.pictures.picture_files import perceptual_hash
 
 FIRST_OBJECT = 3_000_000  # of the pictures that are Visual Genome's alone; above GQA's
 

@@ -12,8 +12,14 @@ import msgspec
 from msgspec import Raw, Struct
 
 from contract.params import Strict, convert
-from data_pipeline.json_stream import DECODE_ERRORS, id_of, members_of_array, members_of_object, problem
-from data_pipeline.sources import At, Source, flag, reject
+from data_pipeline.reading.json_stream import (
+    DECODE_ERRORS,
+    id_of,
+    members_of_array,
+    members_of_object,
+    problem,
+)
+from data_pipeline.reading.sources import At, Source, flag, reject
 from data_pipeline.tables import Finding, Image, Row, Text
 
 SET_SIZE = 6

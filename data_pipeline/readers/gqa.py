@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from contract.params import Strict, convert
-from data_pipeline.json_stream import DECODE_ERRORS, Int32, decode_each, members_of_object, problem
-from data_pipeline.sources import At, Source, flag, reject
+from data_pipeline.reading.json_stream import DECODE_ERRORS, Int32, decode_each, members_of_object, problem
+from data_pipeline.reading.sources import At, Source, flag, reject
 from data_pipeline.tables import Entity, Finding, Image, Region, Row, Text
 
 WITHHELD = ("testdev", "test", "challenge", "submission")  # splits without scene graphs
@@ -129,7 +129,7 @@ def _regions(picture: str, graph: SceneGraph, at: At) -> Iterator[Region | Findi
             yield reject("regions", f"{picture}/{name}", "malformed", here, raw, wrong)
             continue
         box = (found.x, found.y, found.w, found.h)
-        yield Region(picture, name, *box, found.name, found.attributes, False, *here)
+        yield Region(picture, name, *box, found.name, found.attributes, False, [], *here)
 
 
 def _questions(source: Source, split: str, path: Path, pictures: set[str]) -> Iterator[Row]:

@@ -16,8 +16,15 @@ import msgspec
 from msgspec import Raw, Struct
 
 from contract.params import Strict, convert
-from data_pipeline.json_stream import DECODE_ERRORS, Int32, decode_each, id_of, members_of_array, problem
-from data_pipeline.sources import At, Source, flag, reject
+from data_pipeline.reading.json_stream import (
+    DECODE_ERRORS,
+    Int32,
+    decode_each,
+    id_of,
+    members_of_array,
+    problem,
+)
+from data_pipeline.reading.sources import At, Source, flag, reject
 from data_pipeline.tables import Entity, Finding, Image, Region, Row, Text
 
 FOLDERS = ("VG_100K", "VG_100K_2")
@@ -218,7 +225,7 @@ def _phrases(source: Source, path: Path, pictures: set[str]) -> Iterator[Row]:
 
 def _phrase(picture: str, found: RegionDescription, at: At) -> Iterator[Region | Text]:
     region, name = f"r{found.region_id}", str(found.region_id)
-    yield Region(picture, region, found.x, found.y, found.width, found.height, "", [], False, *at)
+    yield Region(picture, region, found.x, found.y, found.width, found.height, "", [], False, [], *at)
     yield Text(name, picture, "phrase", found.phrase, None, "", [], [], [region], [], "", *at)
 
 
@@ -248,7 +255,7 @@ def _objects(source: Source, path: Path, pictures: set[str]) -> Iterator[Row]:
 
 
 def _region(picture: str, key: int, found: SceneObject | GraphObject, name: str, at: At) -> Region:
-    return Region(picture, f"o{key}", found.x, found.y, found.w, found.h, name, [], False, *at)
+    return Region(picture, f"o{key}", found.x, found.y, found.w, found.h, name, [], False, [], *at)
 
 
 def _graphs(path: Path, listed: dict[str, Raw]) -> Iterator[Row]:

@@ -17,9 +17,9 @@ from contract import codec, manifest
 from contract.errors import MismatchError, ShardError
 from contract.files import write_atomic
 from contract.manifest import FeatureManifest
-from data_pipeline import encode
-from data_pipeline.feature_shard import Absent, to_float16
-from data_pipeline.picture_files import Pixels, decode_rgb
+from data_pipeline.features import encode
+from data_pipeline.features.feature_shard import Absent, to_float16
+from data_pipeline.pictures.picture_files import Pixels, decode_rgb
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,10 +18,10 @@ from contract.errors import MismatchError
 from contract.files import atomic_path, remove, sha256_file
 from contract.index import index_path
 from contract.manifest import FeatureManifest, ShardFacts
-from data_pipeline import placement
 from data_pipeline.engine import run_tasks
-from data_pipeline.feature_shard import Done, Facts, Picture, Task, describe, encode_shard, finished
+from data_pipeline.features.feature_shard import Done, Facts, Picture, Task, describe, encode_shard, finished
 from data_pipeline.frames import findings_frame, reasons, rejected, write_findings
+from data_pipeline.pictures import placement
 from data_pipeline.tables import Account
 
 CATALOGUE = Path("images/catalogue.parquet")
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     settings, name = params.load(args.params), args.encoder
     encoder = params.encoder(settings, name)
     catalogue = pl.read_parquet(CATALOGUE)
-    preload = [f"data_pipeline.encoders.{encoder.architecture}"]
+    preload = [f"data_pipeline.features.encoders.{encoder.architecture}"]
     (facts,) = run_tasks(describe, [encoder], settings.workers, label=f"features {name}", preload=preload)
     check_weights(name, encoder, facts, catalogue)
     work = WORK / name

@@ -14,12 +14,12 @@ import polars as pl
 from contract import params
 from contract.errors import ParamsError
 from contract.files import atomic_path
-from data_pipeline import placement
 from data_pipeline.frames import findings_frame, read_table, reasons, rejected, write_findings, write_table
-from data_pipeline.identity import THUMB_BYTES, groups, look_alikes
-from data_pipeline.placement import TRAIN
-from data_pipeline.rules import Rule, Table, apply
+from data_pipeline.pictures import placement
+from data_pipeline.pictures.identity import THUMB_BYTES, groups, look_alikes
+from data_pipeline.pictures.placement import TRAIN
 from data_pipeline.tables import Account
+from data_pipeline.validation.rules import Rule, Table, apply
 
 FILE_SIZE = {"width": "file_width", "height": "file_height"}  # beside the declared ones
 COLUMNS = (

@@ -15,8 +15,9 @@ from contract.files import atomic_path, sha256_file
 from contract.index import index_path
 from contract.manifest import FeatureManifest, NegativesManifest, ShardFacts
 from contract.record import Near, Negatives
-from data_pipeline import neighbours, shard_reader
-from data_pipeline.shard_writer import Sample, write_shard
+from data_pipeline.negatives import neighbours
+from data_pipeline.shards import shard_reader
+from data_pipeline.shards.shard_writer import Sample, write_shard
 
 OUT = Path("negatives")
 CATALOGUE = Path("images/catalogue.parquet")

@@ -14,7 +14,7 @@ from contract import params
 from contract.errors import ParamsError
 from contract.files import atomic_path, sha256_file
 from data_pipeline.engine import run_tasks
-from data_pipeline.pretraining import Pretrained, Task, pretrain
+from data_pipeline.pretraining.fitting import Pretrained, Task, pretrain
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from contract import params
 from contract.files import atomic_path
-from data_pipeline.sources import reader, sources
+from data_pipeline.reading.sources import reader, sources
 from data_pipeline.table_writer import TableWriter
 from data_pipeline.tables import ROWS, Account, Finding, Row
 

@@ -8,9 +8,9 @@ import polars as pl
 
 from contract import params
 from contract.files import write_atomic
-from data_pipeline import dataset_facts as facts_of
-from data_pipeline import report_page
-from data_pipeline.dataset_facts import CATALOGUE, Plain
+from data_pipeline.report import dataset_facts as facts_of
+from data_pipeline.report import report_page
+from data_pipeline.report.dataset_facts import CATALOGUE, Plain
 
 PAGE, NUMBERS = Path("reports/dataset.html"), Path("reports/dataset.json")
 

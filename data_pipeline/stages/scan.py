@@ -16,7 +16,7 @@ from contract.errors import RawDataError
 from contract.files import atomic_path
 from data_pipeline.engine import run_tasks
 from data_pipeline.frames import read_table, reasons, rejected, write_findings, write_table
-from data_pipeline.scanning import Result, Scanned, Task, Trouble, scan
+from data_pipeline.pictures.scanning import Result, Scanned, Task, Trouble, scan
 from data_pipeline.tables import Account
 
 GENERATED = "GENERATED.json"  # stands in every dataset folder of the demo

@@ -13,9 +13,10 @@ from contract import codec, index, manifest, params, record
 from contract.errors import MismatchError, ShardError
 from contract.files import atomic_path, sha256_file
 from contract.manifest import DataManifest, ShardFacts, TokenizerFacts
-from data_pipeline import placement, records
 from data_pipeline.engine import run_tasks
-from data_pipeline.shard_writer import Sample, write_shard
+from data_pipeline.pictures import placement
+from data_pipeline.shards import records
+from data_pipeline.shards.shard_writer import Sample, write_shard
 
 OUT = Path("data")
 CATALOGUE = Path("images/catalogue.parquet")
@@ -145,7 +146,7 @@ def thumbnail(path: Path, side: int) -> bytes:
     import simplejpeg
     from PIL import Image
 
-    from data_pipeline.picture_files import decode_rgb
+    from data_pipeline.pictures.picture_files import decode_rgb
 
     picture = Image.fromarray(decode_rgb(path))
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)

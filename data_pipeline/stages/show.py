@@ -22,8 +22,9 @@ from contract import codec, index, tar
 from contract.errors import RawDataError, ShardError
 from contract.index import ABSENT, Index
 from contract.record import Record, Text
-from data_pipeline import drawing, shard_reader
-from data_pipeline.picture_files import decode_rgb
+from data_pipeline.pictures import drawing
+from data_pipeline.pictures.picture_files import decode_rgb
+from data_pipeline.shards import shard_reader
 
 HEAD = "bold"
 MOST_KEYS = 20

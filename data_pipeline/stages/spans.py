@@ -18,9 +18,9 @@ from contract.errors import MismatchError
 from contract.files import atomic_path, sha256_file
 from contract.spans import to_tokens
 from data_pipeline.frames import read_table, reasons, rejected, write_findings, write_table
-from data_pipeline.rules import Rule, Table, apply
 from data_pipeline.tables import Account
-from data_pipeline.tokenizer_file import load, to_bytes
+from data_pipeline.texts.tokenizer_file import load, to_bytes
+from data_pipeline.validation.rules import Rule, Table, apply
 
 DEMO_TOKENIZER = Path(__file__).parents[1] / "demo" / "tokenizer.json"
 NEGATIVES = pl.List(pl.Struct({"text": pl.String, "tokens": pl.List(pl.Int32), "kind": pl.String}))

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from contract.errors import RawDataError
 from contract.files import write_atomic
-from data_pipeline.tokenizer_file import build, fetch, to_bytes
+from data_pipeline.texts.tokenizer_file import build, fetch, to_bytes
 
 SIZE = 8192
 

@@ -15,10 +15,11 @@ import polars as pl
 
 from contract import params
 from contract.files import atomic_path
-from data_pipeline import box_rules, tables, text_rules
+from data_pipeline import tables
 from data_pipeline.frames import findings_frame, read_table, reasons, rejected, write_findings, write_table
-from data_pipeline.rules import Rule, Table, apply
 from data_pipeline.tables import Account
+from data_pipeline.validation import box_rules, text_rules
+from data_pipeline.validation.rules import Rule, Table, apply
 
 _IMAGES = Table("images", pl.col("picture"), ["picture", "file", "drop", "split", "width", "height"])
 _TEXTS = Table("texts", pl.col("text"), list(tables.Text._fields[:9]))

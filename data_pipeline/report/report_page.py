@@ -20,9 +20,11 @@ from contract import codec, index, params
 from contract.errors import RawDataError
 from contract.record import Record, Text
 from contract.seeds import uniform
-from data_pipeline import drawing, shard_reader
-from data_pipeline.dataset_facts import Plain
-from data_pipeline.picture_files import decode_rgb
+from data_pipeline.pictures import drawing
+from data_pipeline.pictures.picture_files import decode_rgb
+from data_pipeline.reasons import REASONS
+from data_pipeline.report.dataset_facts import Plain
+from data_pipeline.shards import shard_reader
 from data_pipeline.tables import CASCADES
 
 SIDE, QUALITY = 300, 78  # of the pictures in the page: longest side in pixels, JPEG quality
@@ -31,46 +33,6 @@ SAMPLE_TEXTS = 6
 EXCERPT = 260  # characters of a source record
 RED = "#d0021b"
 TEMPLATES = Path(__file__).parent / "templates"
-
-REASONS = {
-    "picture_missing": "the file that the annotations name is not there",
-    "picture_damaged": "the file is truncated or cannot be decoded",
-    "picture_extension": "the content is of another type than the name says",
-    "no_metadata": "the picture has regions but no row in image_data.json",
-    "size_differs": "declared size and file size differ, so boxes in pixels mean nothing",
-    "in_evaluation_split": "an evaluation split holds the same picture, so training may not see it",
-    "duplicate_picture": "the dataset declares the picture twice",
-    "malformed": "a required field is missing or of the wrong type",
-    "blank_text": "nothing but spaces",
-    "duplicate_text": "the same text of the same picture, once more",
-    "conflicting_answers": "the same question of the same picture, answered differently",
-    "split_differs": "a training text of a picture that an evaluation split holds, or the reverse",
-    "unknown_picture": "names a picture that the split does not list",
-    "wrong_members": "the image set is not six different pictures that hold reference and target",
-    "target_is_reference": "the target is the picture that the text starts from",
-    "target_not_in_soft": "the hard target is not among the soft ones",
-    "target_soft_score": "the hard target's soft score is not 1",
-    "duplicate_region": "the picture holds this id twice",
-    "box_not_finite": "a coordinate is NaN or infinite",
-    "box_inverted": "negative width or height",
-    "box_zero_area": "no width or no height",
-    "box_outside": "outside the picture, or further over its edge than the limit",
-    "box_overhang": "a little over the edge: clipped",
-    "box_too_small": "smaller than boxes.min_area",
-    "object_unlisted": "objects.json does not know the object",
-    "object_outside_region": "the object does not touch the region it is said to be in",
-    "span_out_of_range": "the span lies outside the text; the text is kept",
-    "span_region_missing": "the span names a box that the picture does not have; the span is kept",
-    "span_name_differs": "the words at the span are not the name that the source gives",
-    "span_no_tokens": "the tokenizer has no token for the words of the span",
-    "text_no_tokens": "the tokenizer has no token for the text",
-    "feature_not_finite": "the encoder gave a value that float16 cannot hold",
-    "picture_rejected": "its picture was rejected",
-    "text_rejected": "its text was rejected",
-    "region_rejected": "its box was rejected",
-    "target_rejected": "its target picture was rejected",
-    "member_rejected": "a picture of its image set was rejected and left the list",
-}
 
 
 class Album:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from contract import params
 from contract.errors import ParamsError, unknown_name
-from data_pipeline.token_encoder import IMAGENET_MEAN, IMAGENET_STD, TokenEncoder
+from data_pipeline.features.token_encoder import IMAGENET_MEAN, IMAGENET_STD, TokenEncoder
 
 VERSION = 1  # raise by hand when the same weights and pixels would give other features
 PATCH = 16

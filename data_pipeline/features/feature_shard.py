@@ -24,9 +24,10 @@ from contract.files import write_atomic
 from contract.index import index_path
 from contract.manifest import WeightsFacts
 from contract.params import Encoder
-from data_pipeline import encode, picture_files
-from data_pipeline.encode import Frozen
-from data_pipeline.shard_writer import Sample, Written, write_shard
+from data_pipeline.features import encode
+from data_pipeline.features.encode import Frozen
+from data_pipeline.pictures import picture_files
+from data_pipeline.shards.shard_writer import Sample, Written, write_shard
 
 FORMAT = 1  # raise when the tars change for another reason than the encoder
 DECODERS = 2  # threads that decode the next batch meanwhile

@@ -19,10 +19,11 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 
 from contract import params, seeds
-from data_pipeline import cell_examples, encode, encoder_weights
-from data_pipeline.cell_examples import CLASSES, UNKNOWN, Boxes, Examples
-from data_pipeline.encode import Pixels, normalise, pool
-from data_pipeline.token_encoder import TokenEncoder
+from data_pipeline.features import encode, encoder_weights
+from data_pipeline.features.encode import Pixels, normalise, pool
+from data_pipeline.features.token_encoder import TokenEncoder
+from data_pipeline.pretraining import cell_examples
+from data_pipeline.pretraining.cell_examples import CLASSES, UNKNOWN, Boxes, Examples
 
 MARGIN = 1 / 8  # of the side: how far a picture is shifted at random, so that places are not learned by heart
 WARM_UP = 0.1  # share of the steps

@@ -14,7 +14,7 @@ from contract import seeds
 from contract.errors import FuselineError, MismatchError
 from contract.files import sha256_file
 from contract.manifest import WeightsFacts
-from data_pipeline.token_encoder import TokenEncoder
+from data_pipeline.features.token_encoder import TokenEncoder
 
 PRETRAINED, RANDOM = "pretrained", "random"
 WRAPPERS = ("model", "state_dict")  # under which training scripts save the weights proper

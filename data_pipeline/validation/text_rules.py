@@ -7,8 +7,8 @@ was rejected), declared_text, region_missing.
 
 import polars as pl
 
-from data_pipeline.placement import TRAIN
-from data_pipeline.rules import Rule, again
+from data_pipeline.pictures.placement import TRAIN
+from data_pipeline.validation.rules import Rule, again
 
 CONTENT = pl.col("content")
 FULL = ".full"  # ends the id of a question's full answer

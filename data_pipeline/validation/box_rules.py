@@ -8,7 +8,7 @@ import polars as pl
 
 from contract import boxes
 from contract.params import BoxRules
-from data_pipeline.rules import Rule, again
+from data_pipeline.validation.rules import Rule, again
 
 NOTHING = 1e-9  # of the picture's side: no width at all, but for rounding
 SIZES = (0.0001, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05)  # shares of the picture

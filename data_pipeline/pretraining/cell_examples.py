@@ -16,7 +16,7 @@ from contract import boxes
 from contract.errors import RawDataError
 from contract.geometry import cell_centres
 from data_pipeline.demo.scene import COLORS, MATERIALS, NAMES, SIZES
-from data_pipeline.picture_files import Pixels, decode_rgb
+from data_pipeline.pictures.picture_files import Pixels, decode_rgb
 
 Boxes = NDArray[np.float64]
 Labels = NDArray[np.int64]

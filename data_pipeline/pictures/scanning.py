@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from msgspec import Struct
 
 from contract.errors import RawDataError
-from data_pipeline.picture_files import Picture, decode, extension_fits, perceptual_hash, read, thumb
+from data_pipeline.pictures.picture_files import Picture, decode, extension_fits, perceptual_hash, read, thumb
 from data_pipeline.tables import Outcome
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from contract import params
 from contract.errors import ParamsError
-from data_pipeline.token_encoder import TokenEncoder
+from data_pipeline.features.token_encoder import TokenEncoder
 
 VERSION = 1  # raise by hand when the same weights and pixels would give other features
 POSITIONS = "pos_embed"

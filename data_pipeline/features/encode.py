@@ -18,8 +18,8 @@ from torch.nn import functional
 from contract.errors import MismatchError, ParamsError, unknown_name
 from contract.manifest import FeatureManifest, WeightsFacts
 from contract.params import Encoder, convert
-from data_pipeline import encoder_weights, encoders
-from data_pipeline.token_encoder import TokenEncoder
+from data_pipeline.features import encoder_weights, encoders
+from data_pipeline.features.token_encoder import TokenEncoder
 
 Pixels = NDArray[np.uint8]
 Tokens = NDArray[np.float32]

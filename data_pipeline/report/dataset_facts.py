@@ -14,7 +14,7 @@ from contract.files import sha256_text
 from contract.index import ABSENT
 from contract.manifest import DataManifest, FeatureManifest, NegativesManifest
 from contract.params import Params
-from data_pipeline import shard_reader
+from data_pipeline.shards import shard_reader
 from data_pipeline.tables import CASCADES, TABLES, Finding
 
 CATALOGUE = Path("images/catalogue.parquet")
