@@ -10,6 +10,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from contract.boxes import Boxes, area
+from contract.column import Transform
+
 Points = NDArray[np.float64]
 
 
@@ -26,9 +29,6 @@ class Affine(Struct, frozen=True):
     def invert(self, points_P2: Points) -> Points:
         """[P,2] of the encoder's input → [P,2] of the original."""
         return (points_P2 - np.asarray(self.shift, np.float64)) / np.asarray(self.scale, np.float64)
-
-
-SQUASH = Affine()  # the whole picture fills the square, whatever its aspect
 
 
 def cell_centres(grid: int) -> Points:
@@ -66,9 +66,59 @@ def regrid(
     return bilinear_weights(source.apply(onto.invert(cell_centres(onto_grid))), source_grid)
 
 
-def affine(transform: str, width: int, height: int) -> Affine:
-    """The map of a picture of `width` × `height` pixels into an encoder's input, by the transform's name."""
+def affine(transform: Transform, width: int, height: int) -> Affine:
+    """The map of a picture of `width` × `height` pixels into an encoder's input, exact at any of its sizes."""
+    seen_width, seen_height = window(transform, width, height)
+    sx, sy = width / seen_width, height / seen_height
+    return Affine((sx, sy), ((1 - sx) / 2, (1 - sy) / 2))
+
+
+def window(transform: Transform, width: int, height: int) -> tuple[int, int]:
+    """Width and height, in pixels, of what the encoder sees: a box round the picture's centre.
+
+    Where it is larger than the picture, zeros surround the picture; where it is smaller, the rest is cut off.
+    It is resized to the input's square in one step.
+    """
     return TRANSFORMS[transform](width, height)
 
 
-TRANSFORMS: dict[str, Callable[[int, int], Affine]] = {"squash": lambda _width, _height: SQUASH}
+def _squash(width: int, height: int) -> tuple[int, int]:
+    """The whole picture, whatever its aspect."""
+    return width, height
+
+
+def _target_pad(width: int, height: int) -> tuple[int, int]:
+    """SPRC's TargetPad(1.25): pad the short side to an aspect of 1.25, then the largest centred square."""
+    short, long = sorted((width, height))
+    padding = max(0, (4 * long - 5 * short) // 10)  # on either side; long / 1.25, truncated
+    side = min(short + 2 * padding, long)
+    return side, side
+
+
+def _letterbox(width: int, height: int) -> tuple[int, int]:
+    """The smallest square that holds the whole picture."""
+    return max(width, height), max(width, height)
+
+
+def _centre_crop(width: int, height: int) -> tuple[int, int]:
+    """The largest square inside the picture."""
+    return min(width, height), min(width, height)
+
+
+TRANSFORMS: dict[Transform, Callable[[int, int], tuple[int, int]]] = {
+    "squash": _squash,
+    "target_pad": _target_pad,
+    "letterbox": _letterbox,
+    "centre_crop": _centre_crop,
+}
+
+
+def to_input(boxes_R4: Boxes, place: Affine) -> tuple[Boxes, NDArray[np.bool_]]:
+    """Boxes of the picture → boxes of the encoder's input, clipped to it; and which of them are of use [R].
+
+    A box of which the encoder sees less than half is not.
+    """
+    moved = np.concatenate([place.apply(boxes_R4[:, :2]), place.apply(boxes_R4[:, 2:])], axis=1)
+    clipped = moved.clip(0, 1)
+    left = area(clipped)
+    return clipped, (left > 0) & (2 * left >= area(moved))

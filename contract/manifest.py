@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from contract import record
+from contract import column, record
+from contract.column import Dtype, Output, Transform
 from contract.errors import MismatchError, ShardError
 from contract.files import write_atomic
 
@@ -70,26 +71,47 @@ class FeatureManifest(Strict):
     architecture: str
     model: str
     weights: WeightsFacts
-    transform: Literal["squash"]
+    transform: Transform
     size: int
     grid: Grid
     cls: bool
     width: Width
-    dtype: Literal["float16"]
+    dtype: Dtype
     batch: int
     threads: int
     version: int
     settings: dict[str, Any]  # the entry of params.yaml, enough to build the encoder again
     shards: dict[str, ShardFacts]
+    output: Output = "tokens"
 
     @property
     def tokens(self) -> int:
         """Tokens per picture."""
         return self.grid**2 + self.cls
 
+    @property
+    def suffixes(self) -> list[str]:
+        """Members of a picture, in the order of the tar."""
+        return column.suffixes(self.encoder, self.dtype)
+
+
+class Certificate(Strict):
+    """How neighbours were searched, and the share of the true ones that a sample of queries found.
+
+    An exact search has no cells, needs no sample and has recall 1.
+    """
+
+    method: Literal["exact", "ivf"]
+    vectors: int
+    wanted: int
+    cells: int = 0
+    probes: int = 0  # cells searched per query
+    sampled: int = 0
+    recall: float = 1.0
+
 
 class NegativesManifest(Strict):
-    """`negatives/manifest.json`."""
+    """`negatives/manifest.json`. searches: by "<dataset>/<split>/pictures" and "…/texts"."""
 
     format: Literal[1]
     schema: str
@@ -97,6 +119,7 @@ class NegativesManifest(Strict):
     weights: str  # sha256 of the encoder's weights
     per_picture: int
     shards: dict[str, ShardFacts]
+    searches: dict[str, Certificate] = {}
 
 
 def save(folder: Path, manifest: DataManifest | FeatureManifest | NegativesManifest) -> None:

@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import yaml
 from msgspec import Meta, Struct
 
+from contract.column import Dtype, Output, Transform
 from contract.errors import ParamsError
 
 Count = Annotated[int, Meta(ge=0)]
@@ -112,8 +113,9 @@ class Encoder(Strict, frozen=True):
     weights: str  # "pretrained", "random", or a file under weights/
     size: Positive  # side of the square input, pixels
     grid: Positive  # side of the stored token grid; exact pooling from the model's own
-    transform: Literal["squash"] = "squash"
-    dtype: Literal["float16"] = "float16"
+    transform: Transform = "squash"
+    output: Output = "tokens"
+    dtype: Dtype = "float16"
     batch: Positive = 32
     threads: Positive = 1
     options: dict[str, Any] = {}  # handed to the architecture's builder

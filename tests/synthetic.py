@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from contract import codec, manifest, record
+from contract import codec, column, manifest, record
+from contract.column import Dtype
 from contract.files import sha256_file
 from contract.index import count_texts, index_path
 from contract.manifest import (
@@ -22,6 +23,7 @@ from contract.manifest import (
     TokenizerFacts,
     WeightsFacts,
 )
+from contract.quantise import quantise
 from contract.record import Near, Negatives, Record, Regions, Text
 from contract.seeds import rng
 from data_pipeline.shards.shard_writer import Sample, write_shard
@@ -43,9 +45,7 @@ train:
 """
 
 
-def build(
-    folder: Path, train: int = 40, val: int = 12, shards: int = 4, features_as: str = "float16"
-) -> None:
+def build(folder: Path, train: int = 40, val: int = 12, shards: int = 4, dtype: Dtype = "float16") -> None:
     """data/, features/{vit,esam}/, negatives/ and params.yaml under `folder`."""
     (folder / "params.yaml").write_text(PARAMS)
     parts = {f"toy-{n:03d}": ("train", range(n, train, shards)) for n in range(shards)}
@@ -58,17 +58,18 @@ def build(
         write(
             facts["data"],
             folder / "data" / f"{shard}.tar",
-            "json",
+            ["json"],
             split,
-            {k: codec.encode(r) for k, r in records.items()},
+            {k: [codec.encode(r)] for k, r in records.items()},
             records,
         )
         for name in WIDTHS:
-            arrays = {key(n): codec.encode_array(features(n, name).astype(features_as)) for n in numbers}
-            write(facts[name], folder / "features" / name / f"{shard}.tar", f"{name}.npy", split, arrays)
-        mined = {k: codec.encode(Negatives(neighbours(k, same))) for k in records}
-        write(facts["negatives"], folder / "negatives" / f"{shard}.tar", "neg.json", split, mined)
-    save_manifests(folder, facts)
+            arrays = {key(n): stored(features(n, name), dtype) for n in numbers}
+            members = column.suffixes(name, dtype)
+            write(facts[name], folder / "features" / name / f"{shard}.tar", members, split, arrays)
+        mined = {k: [codec.encode(Negatives(neighbours(k, same)))] for k in records}
+        write(facts["negatives"], folder / "negatives" / f"{shard}.tar", ["neg.json"], split, mined)
+    save_manifests(folder, facts, dtype)
 
 
 def key(number: int) -> str:
@@ -117,24 +118,31 @@ def features(number: int, name: str) -> NDArray[np.float64]:
     return noise
 
 
+def stored(tokens: NDArray[np.float64], dtype: Dtype) -> list[bytes]:
+    """The members of one picture of a column."""
+    if dtype == "float16":
+        return [codec.encode_array(tokens.astype(np.float16))]
+    return [codec.encode_array(part) for part in quantise(tokens.astype(np.float32))]
+
+
 def write(
     facts: dict[str, ShardFacts],
     path: Path,
-    suffix: str,
+    suffixes: list[str],
     split: str,
-    members: dict[str, bytes],
+    members: dict[str, list[bytes]],
     records: dict[str, Record] | None = None,
 ) -> None:
     """One tar and its facts for the manifest."""
     counts = {k: count_texts(r) for k, r in (records or {}).items()}
-    samples = [Sample(k, [content], counts.get(k, (0, 0, 0, 0))) for k, content in members.items()]
+    samples = [Sample(k, content, counts.get(k, (0, 0, 0, 0))) for k, content in members.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = write_shard(path, [suffix], samples)
+    done = write_shard(path, suffixes, samples)
     hashed = sha256_file(index_path(path))
     facts[path.stem] = ShardFacts("toy", split, done.samples, done.bytes, done.sha256, index=hashed)
 
 
-def save_manifests(folder: Path, facts: dict[str, dict[str, ShardFacts]]) -> None:
+def save_manifests(folder: Path, facts: dict[str, dict[str, ShardFacts]], dtype: Dtype) -> None:
     """Tokenizer and manifests, as the pipeline writes them."""
     tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
@@ -144,7 +152,7 @@ def save_manifests(folder: Path, facts: dict[str, dict[str, ShardFacts]]) -> Non
     manifest.save(folder / "data", DataManifest(1, record.fingerprint(), tokens, answers, facts["data"]))
     for name, width in WIDTHS.items():
         weights = WeightsFacts("random", f"{name}-weights")
-        column = FeatureManifest(
+        known = FeatureManifest(
             1,
             name,
             "toy",
@@ -155,13 +163,13 @@ def save_manifests(folder: Path, facts: dict[str, dict[str, ShardFacts]]) -> Non
             GRID,
             CLS[name],
             width,
-            "float16",
+            dtype,
             1,
             1,
             1,
             {},
             facts[name],
         )
-        manifest.save(folder / "features" / name, column)
+        manifest.save(folder / "features" / name, known)
     mined = NegativesManifest(1, record.fingerprint(), "vit", "vit-weights", 3, facts["negatives"])
     manifest.save(folder / "negatives", mined)

@@ -1,14 +1,18 @@
-"""Gated fusion and resampling: the properties that the notes state."""
+"""The kinds of fusion: the properties that the papers and the notes state."""
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from torch import nn
 
 from contract.errors import ParamsError
 from training.fusion import registry
+from training.fusion.cross_attention import CrossAttentionFusion
+from training.fusion.difnet import DifnetEncoder
 from training.fusion.gated import GatedFusionModule
-from training.picture import Column, PictureEncoder, Resampler
+from training.fusion.registry import Shape
+
+SHAPE = Shape(hidden=16, heads=2, dropout=0.0, alpha=0.5, layers=2, separate=1, repeats=2)
+SEEN = torch.ones(2, 5, dtype=torch.bool)
 
 
 def streams(n=5, hidden=16):
@@ -16,8 +20,17 @@ def streams(n=5, hidden=16):
     return torch.randn(2, n, hidden, generator=generator), torch.randn(2, n, hidden, generator=generator)
 
 
+def difnet(**options) -> DifnetEncoder:
+    torch.manual_seed(0)
+    return DifnetEncoder(16, 2, 32, **options).eval()
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
 def test_gated_has_the_parameters_of_the_notes():
-    assert sum(p.numel() for p in GatedFusionModule(hidden_size=768).parameters()) == 2_952_193
+    assert parameters(GatedFusionModule(hidden_size=768)) == 2_952_193
 
 
 def test_gated_with_alpha_zero_is_the_first_stream_bit_for_bit():
@@ -40,80 +53,119 @@ def test_gated_looks_at_its_second_stream():
     assert (module(v, c) - module(v, torch.zeros_like(c))).abs().max() > 0
 
 
+def test_gated_gate_lies_between_zero_and_one():
+    v, c = streams()
+    gate = torch.sigmoid(GatedFusionModule(16).gate(torch.cat([v, c], -1)))
+    assert ((gate > 0) & (gate < 1)).all()
+
+
+def test_difnet_has_the_parameters_of_the_paper():
+    assert parameters(DifnetEncoder()) == 9_469_440
+    assert parameters(DifnetEncoder().layers[0]) == 3_156_480
+
+
+def test_difnet_without_separate_layers_adds_the_streams_first():
+    u, v = streams()
+    module = difnet(separate=0)
+    both = u + v
+    met = both
+    for layer in module.layers:
+        met = layer(met, SEEN, 0)
+    assert torch.allclose(module(u, v, SEEN, SEEN), met + u + v)
+
+
+def test_difnet_permutes_with_its_tokens():
+    u, v = streams()
+    order = torch.tensor([3, 0, 4, 1, 2])
+    module = difnet()
+    out = module(u, v, SEEN, SEEN)
+    assert torch.allclose(module(u[:, order], v[:, order], SEEN, SEEN), out[:, order], atol=1e-5)
+
+
+def test_difnet_is_symmetric_at_the_start_and_not_once_its_private_norms_differ():
+    u, v = streams()
+    module = difnet()
+    assert torch.allclose(module(u, v, SEEN, SEEN), module(v, u, SEEN, SEEN), atol=1e-5)
+    nn.init.constant_(module.layers[0].forward_norms[1].weight, 2.0)
+    assert not torch.allclose(module(u, v, SEEN, SEEN), module(v, u, SEEN, SEEN), atol=1e-2)
+
+
+def test_difnet_without_repeats_only_joins_the_streams():
+    u, v = streams()
+    module = difnet(repeats=0)
+    met = u + v
+    for layer in module.layers[1:]:
+        met = layer(met, SEEN, 0)
+    assert torch.allclose(module(u, v, SEEN, SEEN), met + u + v)
+
+
+def test_difnet_trains_all_that_it_uses():
+    u, v = streams()
+    module = difnet()
+    module(u, v, SEEN, SEEN).square().sum().backward()
+    still = {name for name, p in module.named_parameters() if p.requires_grad and p.grad is None}
+    assert still == {
+        f"layers.{n}.{norms}.1.{p}"
+        for n in (1, 2)
+        for norms in ("attention_norms", "forward_norms")
+        for p in ("weight", "bias")
+    }
+
+
+def test_difnet_keeps_tokens_that_sum_to_the_padding_index():
+    """Normalised features sum to about zero; a mask derived from the sum would hide them."""
+    u, v = (stream - stream.mean(-1, keepdim=True) for stream in streams())
+    module = difnet()
+    moved = v.clone()
+    moved[:, 0] += torch.linspace(-1, 1, 16)
+    assert (module(u, v, SEEN, SEEN) - module(u, moved, SEEN, SEEN)).abs().amax((0, 2)).min() > 0
+
+
+@pytest.mark.parametrize("separate", [3, 4])
+def test_difnet_refuses_separate_layers_without_one_to_meet_in(separate):
+    with pytest.raises(ParamsError, match="separate"):
+        difnet(separate=separate)
+
+
+@pytest.mark.parametrize("kind", registry.FUSIONS)
+def test_every_fusion_survives_a_picture_without_a_visible_token(kind):
+    torch.manual_seed(0)
+    v, c = streams()
+    nothing = torch.zeros_like(SEEN)
+    module = registry.kind(kind).build(SHAPE)
+    out = module(v, torch.zeros_like(c), nothing, nothing)
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [name for name in registry.FUSIONS if name != "none"])
+def test_every_fusion_looks_at_its_second_input_and_moves_gradients_to_both(kind):
+    torch.manual_seed(0)
+    v, c = (stream.requires_grad_() for stream in streams())
+    module = registry.kind(kind).build(SHAPE)
+    out = module(v, c, SEEN, SEEN)
+    out.square().sum().backward()
+    assert v.grad.abs().sum() > 0 and c.grad.abs().sum() > 0
+    assert (out - module(v, torch.zeros_like(c), SEEN, SEEN)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["difnet", "cross_attention"])
+def test_hidden_tokens_of_the_second_input_are_not_seen(kind):
+    torch.manual_seed(0)
+    v, c = streams()
+    mask = torch.arange(5).expand(2, 5) < 3
+    other = torch.where(mask[..., None], c, torch.full_like(c, 9.0))
+    module = registry.kind(kind).build(SHAPE).eval()
+    first, second = (module(v, x * mask[..., None], SEEN, mask) for x in (c, other))
+    assert torch.equal(first, second)
+
+
+def test_cross_attention_reads_a_second_input_of_another_length():
+    v, _ = streams()
+    words, mask = torch.randn(2, 3, 16), torch.tensor([[True, True, False], [True, False, False]])
+    out = CrossAttentionFusion(16, 2, 0.0, layers=2)(v, words, SEEN, mask)
+    assert out.shape == v.shape
+
+
 def test_an_unknown_fusion_names_the_nearest():
     with pytest.raises(ParamsError, match="did you mean 'gated'"):
-        registry.build("gatd", 8, 0.0)
-
-
-COARSE = Column("esam", grid=4, cls=False, width=3, transform="squash")
-FINE = Column("vit", grid=8, cls=True, width=3, transform="squash")
-
-
-@given(st.integers(0, 15), st.sampled_from([(COARSE, FINE), (FINE, COARSE), (COARSE, COARSE)]))
-@settings(deadline=None)
-def test_a_bright_cell_stays_in_its_place_on_the_other_grid(cell, columns):
-    source, onto = columns
-    row, column = divmod(cell, 4)
-    tokens = torch.zeros(1, source.grid**2 + source.cls, 1)
-    scale = source.grid // 4
-    image = tokens[:, source.cls :].view(1, source.grid, source.grid, 1)
-    image[:, row * scale : (row + 1) * scale, column * scale : (column + 1) * scale] = 1
-    out, visible = Resampler(source, onto)(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool))
-    grid = out[0, onto.cls :, 0].view(onto.grid, onto.grid)
-    peak = divmod(int(grid.argmax()), onto.grid)
-    assert tuple(p * 4 // onto.grid for p in peak) == (row, column)
-    assert visible.all()
-
-
-def test_equal_grids_are_copied_exactly():
-    tokens = torch.randn(2, 16, 3)
-    out, _ = Resampler(COARSE, COARSE)(tokens, torch.ones(2, 16, dtype=torch.bool))
-    assert torch.allclose(out, tokens)
-
-
-@pytest.mark.parametrize("columns", [(COARSE, FINE), (FINE, COARSE)])
-def test_resampling_has_one_gradient_whatever_the_threads(columns):
-    source, onto = columns
-    tokens = torch.randn(4, source.grid**2 + source.cls, 64, requires_grad=True)
-    visible = torch.rand(tokens.shape[:2]) > 0.3
-    out, _ = Resampler(source, onto)(tokens, visible)
-    first, second = (torch.autograd.grad(out, tokens, out, retain_graph=True)[0] for _ in range(2))
-    assert torch.equal(first, second)
-    assert not first[~visible].any()
-
-
-def test_hidden_cells_do_not_leak_through_resampling():
-    tokens = torch.randn(1, 16, 3)
-    visible = torch.zeros(1, 16, dtype=torch.bool)
-    visible[0, 5] = True
-    changed = torch.where(visible[..., None], tokens, torch.full_like(tokens, 1e3))
-    resample = Resampler(COARSE, FINE)
-    first, seen = resample(tokens, visible)
-    second, _ = resample(changed, visible)
-    assert torch.equal(first, second)
-    assert not first[~seen].any()
-
-
-def test_a_missing_cls_is_the_mean_of_the_visible_tokens():
-    tokens, visible = torch.randn(1, 16, 3), torch.arange(16)[None] < 4
-    out, _ = Resampler(COARSE, FINE)(tokens, visible)
-    assert torch.allclose(out[:, 0], tokens[:, :4].mean(1), atol=1e-6)
-
-
-def test_hidden_tokens_do_not_change_the_visible_output():
-    torch.manual_seed(0)
-    encoder = PictureEncoder([FINE, COARSE], 16, "gated", 0.5).eval()
-    features = {"vit": torch.randn(1, 65, 3), "esam": torch.randn(1, 16, 3)}
-    visible = {"vit": torch.rand(1, 65) > 0.5, "esam": torch.rand(1, 16) > 0.5}
-    blurred = {
-        name: torch.where(visible[name][..., None], x, torch.full_like(x, 7.0))
-        for name, x in features.items()
-    }
-    first, seen = encoder(features, visible, 1)
-    second, _ = encoder(blurred, visible, 1)
-    assert torch.equal(first[seen], second[seen])
-
-
-def test_the_blind_encoder_reads_nothing():
-    tokens, visible = PictureEncoder([], 16, "gated", 0.0)({}, {}, 3)
-    assert tokens.shape == (3, 1, 16) and visible.all()
+        registry.kind("gatd")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import ParamsError
-from contract.geometry import SQUASH, Affine
+from contract.geometry import Affine
 from contract.seeds import rng
 from training import masking
 
@@ -27,7 +27,7 @@ def test_the_share_is_rounded_and_not_cut():
 @given(st.integers(0, 1000), st.integers(1, 8), ratios, st.sampled_from([1, 2, 3]), st.booleans())
 def test_a_finer_grid_shows_the_same_places(seed, lattice, ratio, factor, cls):
     visible = masking.draw("random", rng(seed), lattice, ratio)
-    tokens = masking.project(visible, lattice, SQUASH, lattice * factor, cls)
+    tokens = masking.project(visible, lattice, Affine(), lattice * factor, cls)
     fine = tokens[cls:].reshape(lattice * factor, lattice * factor)
     expected = np.kron(visible.reshape(lattice, lattice), np.ones((factor, factor), bool))
     assert np.array_equal(fine, expected)

@@ -193,6 +193,28 @@ def test_more_negatives_than_were_mined_are_refused(own):
         Stream(shards(own), ["vqa"], batch=4, negatives=4)
 
 
+def test_int8_is_moved_as_it_lies_and_means_the_same(tmp_path):
+    synthetic.build(tmp_path, train=8, val=4, shards=2, dtype="int8")
+    (batch,) = taken(Stream(shards(tmp_path), ["vqa"], batch=8, stop=8), 1)
+    assert batch.features["vit"].dtype == torch.int8 and batch.scales["vit"].shape == (8, 17)
+    numbers = [int(key[1:]) for key in batch.keys]
+    for name in synthetic.WIDTHS:
+        truth = torch.from_numpy(np.stack([synthetic.features(n, name) for n in numbers]))
+        half = batch.scales[name][..., None] / 2
+        assert ((batch.tokens_of(name) - truth).abs() <= half * 1.001).all()
+
+
+def test_a_damaged_scale_is_noticed(tmp_path):
+    synthetic.build(tmp_path, train=8, val=4, shards=2, dtype="int8")
+    opened = shards(tmp_path)
+    column = opened.shards[0].columns["vit"]
+    content = bytearray(column.path.read_bytes())
+    content[int(column.index.rows["offset"][0, 1]) + 600] ^= 1
+    column.path.write_bytes(content)
+    with pytest.raises(ShardError, match=r"vit.scale.npy is damaged"):
+        list(Stream(opened, ["vqa"], batch=8, stop=8))
+
+
 def test_negatives_of_other_pictures_are_refused(own):
     swap(own / "negatives")
     with pytest.raises(MismatchError, match="not the same pictures"):
@@ -227,7 +249,8 @@ def rewrite(own, column, suffix, members, shard="toy-000"):
     folder = own / "data" if column == "data" else own / "features" / column
     facts = {}
     records = {k: codec.decode_record(m, k) for k, m in members.items()} if column == "data" else None
-    synthetic.write(facts, folder / f"{shard}.tar", suffix, "train", members, records)
+    contents = {k: [member] for k, member in members.items()}
+    synthetic.write(facts, folder / f"{shard}.tar", [suffix], "train", contents, records)
     known = json.loads((folder / "manifest.json").read_text())
     known["shards"][shard] = msgspec.to_builtins(facts[shard])
     (folder / "manifest.json").write_text(json.dumps(known))
@@ -247,11 +270,11 @@ def test_a_shard_of_another_build_is_refused_although_all_its_hashes_are_right(o
     arrays = {synthetic.key(n): synthetic.picture(n) for n in (1, 3, 5, 7)}
     if part == "data":
         arrays[synthetic.key(1)].group = "toy:x"
-        members = {k: codec.encode(r) for k, r in arrays.items()}
-        synthetic.write({}, own / part / "toy-001.tar", "json", "train", members, arrays)
+        members = {k: [codec.encode(r)] for k, r in arrays.items()}
+        synthetic.write({}, own / part / "toy-001.tar", ["json"], "train", members, arrays)
     else:
-        members = {k: codec.encode_array(np.ones((17, 8), np.float16)) for k in arrays}
-        synthetic.write({}, own / part / "toy-001.tar", "vit.npy", "train", members)
+        members = {k: [codec.encode_array(np.ones((17, 8), np.float16))] for k in arrays}
+        synthetic.write({}, own / part / "toy-001.tar", ["vit.npy"], "train", members)
     with pytest.raises(MismatchError, match=r"toy-001.tar: is not the shard that its manifest describes"):
         shards(own)
 
@@ -324,13 +347,13 @@ def test_two_datasets_may_use_one_key(own):
             records = {k: synthetic.picture(n) for k, n in zip(keys, numbers, strict=True)}
             near = {k: synthetic.neighbours(k, keys) for k in keys}
             members = {
-                "json": {k: codec.encode(record) for k, record in records.items()},
-                "vit.npy": {k: codec.encode_array(np.full((17, 8), number, np.float16)) for k in keys},
-                "neg.json": {k: codec.encode(Negatives(near[k])) for k in keys},
+                "json": {k: [codec.encode(record)] for k, record in records.items()},
+                "vit.npy": {k: [codec.encode_array(np.full((17, 8), number, np.float16))] for k in keys},
+                "neg.json": {k: [codec.encode(Negatives(near[k]))] for k in keys},
             }[suffix]
             facts = {}
             counted = records if suffix == "json" else None
-            synthetic.write(facts, own / folder / f"{shard}.tar", suffix, "train", members, counted)
+            synthetic.write(facts, own / folder / f"{shard}.tar", [suffix], "train", members, counted)
             facts[shard].dataset = f"toy{number}"
             known["shards"][shard] = msgspec.to_builtins(facts[shard])
         (own / folder / "manifest.json").write_text(json.dumps(known))

@@ -20,8 +20,10 @@ class Batch:
     position: int
     keys: list[str]  # [P]; unique in a dataset, not across two
     groups: list[str]  # [P] identity across datasets
-    features: dict[str, Tensor]  # column → [P, N, D] float16
+    features: dict[str, Tensor]  # column → [P, N, D], in the dtype that the column has on disk
+    scales: dict[str, Tensor]  # int8 column → [P, N] float32
     visible: dict[str, Tensor]  # column → [P, N] bool
+    place: dict[str, Tensor]  # column → [P, 4] scale and shift (x, y): original picture → encoder's input
     tokens: Tensor  # [T, L] int64, 0 where there is none
     token_mask: Tensor  # [T, L] bool
     text_picture: Tensor  # [T] into P
@@ -38,6 +40,11 @@ class Batch:
     members: Tensor  # [T, 5] into P
     neg_picture: Tensor  # [T, K] into P
     neg_text: Tensor  # [T, K] into T
+
+    def tokens_of(self, column: str) -> Tensor:
+        """A column's features [P, N, D] as numbers: what is stored as int8 takes its scale."""
+        stored = self.features[column]
+        return stored * self.scales[column][..., None] if column in self.scales else stored
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with every tensor on `device`."""

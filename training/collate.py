@@ -1,13 +1,15 @@
 """Chosen pictures and texts → the index tensors of a batch (features are read elsewhere)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from msgspec import Struct
 from torch import Tensor
 
+from contract.geometry import affine
+from contract.manifest import FeatureManifest
 from contract.record import Record, Text
 from training.shards import Place
 
@@ -40,6 +42,26 @@ def texts(chosen: Sequence[Chosen], answers: dict[str, int], max_tokens: int) ->
         "text_type": [entry.text.type for entry in chosen],
         "answer": _ints(known),
     }
+
+
+class Sized(Protocol):
+    """What has the size of a picture, in pixels."""
+
+    width: int
+    height: int
+
+
+def places(pictures: Sequence[Sized], columns: Mapping[str, FeatureManifest]) -> dict[str, Tensor]:
+    """Per column [P, 4]: scale and shift, x before y, of each picture's way into the encoder's input."""
+    return {
+        name: torch.tensor([_place(known, picture.width, picture.height) for picture in pictures])
+        for name, known in columns.items()
+    }
+
+
+def _place(column: FeatureManifest, width: int, height: int) -> tuple[float, ...]:
+    into = affine(column.transform, width, height)
+    return (*into.scale, *into.shift)
 
 
 def regions(

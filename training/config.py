@@ -14,6 +14,7 @@ from contract.errors import ParamsError
 Positive = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 AboveZero = Annotated[float, Meta(gt=0.0)]
+TEXT = "text"  # among the inputs: the text itself, and no column
 
 
 class Strict(Struct, forbid_unknown_fields=True, frozen=True):
@@ -27,10 +28,15 @@ class Task(Strict, frozen=True):
 
 
 class Fusion(Strict, frozen=True):
-    """How the inputs become one stream of picture tokens. alpha: where the gate's residual scale starts."""
+    """How two inputs become one stream of picture tokens (training.fusion). alpha: of `gated`, where its
+    residual scale starts. layers: of `cross_attention` and `difnet`; separate, repeats: Lf and T of `difnet`.
+    """
 
     kind: str = "gated"
     alpha: float = 0.1
+    layers: Positive = 2
+    separate: Annotated[int, Meta(ge=0)] = 1
+    repeats: Annotated[int, Meta(ge=0)] = 2
 
 
 class Model(Strict, frozen=True):
@@ -66,7 +72,8 @@ class Optim(Strict, frozen=True):
 
 
 class Train(Strict, frozen=True):
-    """All of `train`. inputs: role → feature column; the first gives the grid; none is the blind model.
+    """All of `train`. inputs: role → feature column; the first gives the grid; none is the blind model. The
+    second may be `text`: each text is then fused with its picture.
 
     development: share of the training pictures that is never trained on and chooses the best checkpoint.
     """
@@ -83,6 +90,11 @@ class Train(Strict, frozen=True):
     log_every: Positive = 10  # optimizer steps
     threads: Positive = 2  # of the reader
     ahead: Positive = 2  # batches read ahead
+
+    @property
+    def columns(self) -> list[str]:
+        """The feature columns among the inputs."""
+        return [name for name in self.inputs.values() if name != TEXT]
 
 
 def load(path: Path, overrides: list[str]) -> tuple[Train, int]:

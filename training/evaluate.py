@@ -159,7 +159,7 @@ def _open(current: Run, options: argparse.Namespace) -> ShardSet:
     features = current.config.features
     return open_shards(
         options.shards or [current.config.data],
-        list(current.settings.inputs.values()),
+        current.settings.columns,
         split=options.split,
         features=Path(features) if features else None,
     )

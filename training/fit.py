@@ -177,7 +177,7 @@ def _name(settings: Train) -> Path:
 
 
 def _open(patterns: list[str], settings: Train, allow_split: bool, features: str | None) -> ShardSet:
-    columns = list(settings.inputs.values())
+    columns = settings.columns
     beside = Path(features) if features else None
     return open_shards(patterns, columns, split=TRAIN, allow_split=allow_split, features=beside)
 

@@ -3,30 +3,28 @@
 Legend: P pictures, N tokens of the first column, M of another, D its width, H hidden.
 """
 
-import numpy as np
 import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
-from contract.geometry import affine, cell_centres, regrid
+from contract.geometry import cell_centres
 from contract.manifest import FeatureManifest
 from training.attention import sincos_2d
-from training.fusion import registry
+from training.fusion.registry import Kind, Shape
 
 
 class Column(Struct, frozen=True):
-    """The shape of a feature column: its grid, CLS and width, and the transform of its pictures."""
+    """The shape of a feature column: its grid, CLS and width."""
 
     name: str
     grid: int
     cls: bool
     width: int
-    transform: str
 
 
 def column(name: str, manifest: FeatureManifest) -> Column:
     """What the model needs to know of a column."""
-    return Column(name, manifest.grid, manifest.cls, manifest.width, manifest.transform)
+    return Column(name, manifest.grid, manifest.cls, manifest.width)
 
 
 class FeatureNormalizer(nn.Module):
@@ -45,39 +43,52 @@ class Resampler(nn.Module):
     """Reads one column at the cells of another, bilinearly, through coordinates of the original picture.
 
     Hidden source cells do not leak: weights are renormalised over the visible ones, and a cell that sees
-    none is hidden. A missing CLS is the mean of the visible tokens. Both transforms must be the same for
-    every picture (squash), so the weights are constants: one matrix, for the backward of a gather adds up
-    shared cells in whatever order its threads come.
+    none, or lies outside the source's input, is hidden. A missing CLS is the mean of the visible tokens.
+    Both maps are axis-aligned, so reading is two matrix products, over rows and over columns; the backward
+    of a gather would add up shared cells in whatever order its threads come.
     """
-
-    weights: Tensor  # [N,M] of the cells, without CLS
 
     def __init__(self, source: Column, onto: Column) -> None:
         super().__init__()
-        self.source_cls, self.onto_cls = source.cls, onto.cls
-        self.register_buffer("weights", _resampling(source, onto), persistent=False)
+        self.source, self.onto = source, onto
 
-    def forward(self, tokens: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """tokens [P,M,H], visible [P,M] → [P,N,H] (zero where hidden), [P,N]."""
-        grid, seen = tokens[:, self.source_cls :], visible[:, self.source_cls :]
-        total = seen.to(self.weights.dtype) @ self.weights.T
-        read = self.weights.to(tokens.dtype) @ (grid * seen[..., None])
-        out = read / total.clamp(min=1e-6)[..., None].to(tokens.dtype)
+    def forward(
+        self, tokens: Tensor, visible: Tensor, source_place: Tensor, onto_place: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """tokens [P,M,H], visible [P,M], places [P,4] → [P,N,H] (zero where hidden), [P,N].
+
+        A place is (scale x, scale y, shift x, shift y): the original picture's [0, 1]² → a column's input.
+        """
+        side, grid = self.source.grid, tokens[:, self.source.cls :]
+        seen = visible[:, self.source.cls :]
+        across, down = axis_weights(source_place, side, onto_place, self.onto.grid)
+        weight = seen.to(across.dtype).unflatten(1, (side, side))
+        total = (down @ weight @ across.mT).flatten(1)
+        square = (grid * seen[..., None]).unflatten(1, (side, side))
+        rows = (down.to(grid.dtype) @ square.flatten(2)).unflatten(2, (side, -1))
+        out = (across.to(grid.dtype)[:, None] @ rows).flatten(1, 2)
+        out = out / total.clamp(min=1e-6)[..., None].to(grid.dtype)
         out_visible = total > 1e-6
-        if not self.onto_cls:
+        if not self.onto.cls:
             return out, out_visible
-        summary = tokens[:, :1] if self.source_cls else _mean(grid, seen)
+        summary = tokens[:, :1] if self.source.cls else _mean(grid, seen)
         return torch.cat([summary, out], 1), torch.cat([seen.any(1, keepdim=True), out_visible], 1)
 
 
-def _resampling(source: Column, onto: Column) -> Tensor:
-    """[N,M]: what each cell of `onto` takes of each cell of `source`; a row sums to 1, or 0 outside it."""
-    cells, weights, inside = regrid(
-        affine(source.transform, 1, 1), source.grid, affine(onto.transform, 1, 1), onto.grid
-    )
-    matrix = np.zeros((onto.grid**2, source.grid**2), np.float32)
-    np.add.at(matrix, (np.arange(onto.grid**2)[:, None], cells), weights * inside[:, None])
-    return torch.from_numpy(matrix)
+def axis_weights(source: Tensor, grid: int, onto: Tensor, onto_grid: int) -> tuple[Tensor, Tensor]:
+    """Bilinear weights [P,onto_grid,grid] along x and along y, of places [P,4]; a row outside is zero.
+
+    The rule of `contract.geometry.bilinear_weights` (`align_corners=False`), an axis at a time.
+    """
+    steps = (torch.arange(onto_grid, dtype=torch.float64, device=source.device) + 0.5) / onto_grid
+    source, onto = source.double(), onto.double()
+    original = (steps - onto[:, 2:, None]) / onto[:, :2, None]  # [P,2,onto_grid]
+    at = original * source[:, :2, None] + source[:, 2:, None]
+    inside = (at >= 0) & (at <= 1)
+    cell = (at * grid - 0.5).clamp(0, grid - 1)
+    distance = (cell[..., None] - torch.arange(grid, device=source.device)).abs()
+    weights = ((1 - distance).clamp(min=0) * inside[..., None]).float()
+    return weights[:, 0], weights[:, 1]
 
 
 def _mean(tokens: Tensor, visible: Tensor) -> Tensor:
@@ -92,40 +103,52 @@ class PictureEncoder(nn.Module):
     With no column at all there is one learned token: the model that never looks.
     """
 
-    def __init__(self, columns: list[Column], hidden: int, fusion: str, alpha: float) -> None:
+    positions: Tensor  # [N,H]
+
+    def __init__(self, columns: list[Column], hidden: int, fusion: Kind, shape: Shape) -> None:
         super().__init__()
         self.names = [column.name for column in columns]
         self.normalizers = nn.ModuleList(FeatureNormalizer(column.width, hidden) for column in columns)
         self.resamplers = nn.ModuleList(Resampler(column, columns[0]) for column in columns[1:])
-        self.fusion = registry.build(fusion if len(columns) > 1 else "none", hidden, alpha)
+        self.fusion = fusion.build(shape) if len(columns) > 1 else None
+        self.attends = fusion.attends
         self.norm = nn.LayerNorm(hidden)
         self.blank = nn.Parameter(torch.zeros(1, 1, hidden)) if not columns else None
         self.register_buffer("positions", _positions(columns, hidden), persistent=False)
 
     def forward(
-        self, features: dict[str, Tensor], visible: dict[str, Tensor], pictures: int
+        self,
+        features: dict[str, Tensor],
+        visible: dict[str, Tensor],
+        place: dict[str, Tensor],
+        pictures: int,
     ) -> tuple[Tensor, Tensor]:
-        """Fused tokens [P,N,H] and which of them are visible [P,N]."""
+        """Fused tokens [P,N,H] and which of them are visible [P,N]. place: per column [P,4], see Batch."""
         if self.blank is not None:
             tokens = self.blank.expand(pictures, 1, -1)
             return tokens, torch.ones(pictures, 1, dtype=torch.bool, device=tokens.device)
+        first, *others = self.names
         streams = [
             normalize(features[name]) for name, normalize in zip(self.names, self.normalizers, strict=True)
         ]
-        seen = visible[self.names[0]]
-        others = [
-            resample(stream, visible[name])
-            for resample, stream, name in zip(self.resamplers, streams[1:], self.names[1:], strict=True)
-        ]
-        fused = self.fusion(streams[0], *(stream * mask[..., None] for stream, mask in others))
-        return self.norm(fused) + self.positions, seen
+        tokens, seen = streams[0], visible[first]
+        for name, stream, resample in zip(others, streams[1:], self.resamplers, strict=True):
+            second, mask = resample(stream, visible[name], place[name], place[first])
+            tokens = self._fuse(tokens, second, seen, mask)
+        return self.norm(tokens) + self.positions, seen
+
+    def _fuse(self, v: Tensor, c: Tensor, v_mask: Tensor, c_mask: Tensor) -> Tensor:
+        assert self.fusion is not None
+        if self.attends:
+            v, c = v + self.positions, c + self.positions
+        fused: Tensor = self.fusion(v, c * c_mask[..., None], v_mask, c_mask)
+        return fused
 
 
 def _positions(columns: list[Column], hidden: int) -> Tensor:
-    """[N,H] codes of the cells' places in the original picture; zero for CLS."""
+    """[N,H] codes of the cells' places in the encoder's input; zero for CLS."""
     if not columns:
         return torch.zeros(1, hidden)
     first = columns[0]
-    places = affine(first.transform, 1, 1).invert(cell_centres(first.grid))
-    codes = sincos_2d(torch.from_numpy(places), hidden)
+    codes = sincos_2d(torch.from_numpy(cell_centres(first.grid)), hidden)
     return torch.cat([torch.zeros(1, hidden), codes]) if first.cls else codes

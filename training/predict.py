@@ -9,8 +9,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
+from msgspec import Struct
 from tokenizers import Tokenizer
 
 from contract.errors import FuselineError, ParamsError, run_command
@@ -50,18 +52,32 @@ def main(arguments: list[str]) -> None:
         raise ParamsError("--question", "is blank")
     where = device.choose(options.device)
     current = run.open_run(options.run)
-    features = encode(current, options.image)
-    for share, answer in answers(current, features, options.question, options.top, where):
+    encoded = encode(current, options.image)
+    for share, answer in answers(current, encoded, options.question, options.top, where):
         print(f"{100 * share:5.1f} %  {answer}")
 
 
-def encode(current: Run, image: Path) -> dict[str, torch.Tensor]:
-    """The picture's features by the run's encoders: column → [1, N, D]."""
+class Encoded(Struct):
+    """A picture by the run's encoders. features: column → [1, N, D]; place: column → [1, 4], as in Batch."""
+
+    features: dict[str, torch.Tensor]
+    place: dict[str, torch.Tensor]
+
+
+class Size(Struct):
+    """Of the picture file, pixels."""
+
+    width: int
+    height: int
+
+
+def encode(current: Run, image: Path) -> Encoded:
+    """The picture as the run's encoders see it."""
     if not image.is_file():
         raise ParamsError(image, "no such picture")
-    names = list(current.settings.inputs.values())
+    names = current.settings.columns
     if not names:
-        return {}
+        return Encoded({}, {})
     manifests = [str(current.folder / "features" / name / "manifest.json") for name in names]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "data_pipeline", "encode", "--image", str(image), "--out", folder]
@@ -71,16 +87,18 @@ def encode(current: Run, image: Path) -> dict[str, torch.Tensor]:
         if done.returncode:
             raise FuselineError(image, f"could not be encoded\n{done.stderr.strip()}")
         arrays = {name: np.load(Path(folder) / f"{name}.npy", allow_pickle=False) for name in names}
-    return {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
+        size = msgspec.json.decode(Path(folder, "size.json").read_bytes(), type=Size)
+    features = {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
+    return Encoded(features, collate.places([size], run.column_manifests(current)))
 
 
 @torch.inference_mode()
 def answers(
-    current: Run, features: dict[str, torch.Tensor], question: str, top: int, where: torch.device
+    current: Run, encoded: Encoded, question: str, top: int, where: torch.device
 ) -> list[tuple[float, str]]:
     """The `top` likeliest answers with their probabilities."""
     model = run.trained_model(current, "best")
-    batch = single(current, features, question).to(where)
+    batch = single(current, encoded, question).to(where)
     shares = model.to(where).eval().answer_logits(batch).float().softmax(-1)[0]
     best = shares.topk(min(top, len(shares)))
     return [
@@ -88,7 +106,7 @@ def answers(
     ]
 
 
-def single(current: Run, features: dict[str, torch.Tensor], question: str) -> Batch:
+def single(current: Run, encoded: Encoded, question: str) -> Batch:
     """A batch of one picture and one question."""
     tokenizer = Tokenizer.from_file(str(current.folder / "tokenizer.json"))
     tokens = tokenizer.encode(question, add_special_tokens=False).ids
@@ -98,8 +116,12 @@ def single(current: Run, features: dict[str, torch.Tensor], question: str) -> Ba
         position=0,
         keys=["picture"],
         groups=["picture"],
-        features=features,
-        visible={name: torch.ones(array.shape[:2], dtype=torch.bool) for name, array in features.items()},
+        features=encoded.features,
+        scales={},
+        visible={
+            name: torch.ones(array.shape[:2], dtype=torch.bool) for name, array in encoded.features.items()
+        },
+        place=encoded.place,
         **collate.texts(chosen, {}, limit),
         **collate.regions(chosen, [], False, limit),
         **collate.targets(chosen, {}),

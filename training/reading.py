@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -65,10 +66,8 @@ def read_record(tars: Tars, path: Path, index: Index, row: int, vocabulary: int 
     return record
 
 
-def read_features(
-    tars: Tars, path: Path, index: Index, row: int, suffix: str, out: NDArray[np.float16]
-) -> None:
-    """Read one picture's array straight into `out` [N, D] and check header, payload and padding."""
+def read_array(tars: Tars, path: Path, index: Index, row: int, suffix: str, out: NDArray[Any]) -> None:
+    """Read one member's array straight into `out`, and check header, payload and padding."""
     member = index.member(suffix, path)
     offset, size = int(index.rows["offset"][row, member]), int(index.rows["size"][row, member])
     where = f"{path}: {index.rows['key'][row].decode()}.{suffix}"
@@ -103,5 +102,5 @@ def _damaged(path: Path, index: Index, row: int, member: int) -> ShardError:
     )
 
 
-def _wrong_shape(where: str, found: str, out: NDArray[np.float16]) -> ShardError:
+def _wrong_shape(where: str, found: str, out: NDArray[Any]) -> ShardError:
     return ShardError(where, "is not of the column's shape", found=found, expected=f"{out.dtype} {out.shape}")

@@ -28,6 +28,7 @@ class ColumnIdentity(Struct, forbid_unknown_fields=True):
     architecture: str
     model: str
     transform: str
+    output: str
     size: int
     grid: int
     width: int
@@ -83,6 +84,7 @@ def _column_identity(known: FeatureManifest) -> ColumnIdentity:
         architecture=known.architecture,
         model=known.model,
         transform=known.transform,
+        output=known.output,
         size=known.size,
         grid=known.grid,
         width=known.width,
@@ -160,20 +162,23 @@ def build_model(
     settings: Train, shapes: dict[str, FeatureManifest], tokenizer: Path, answers: int
 ) -> FusionModel:
     """A model with fresh weights. shapes: manifests of the columns; answers: size of the vocabulary."""
-    columns = [column(name, shapes[name]) for name in settings.inputs.values()]
+    columns = [column(name, shapes[name]) for name in settings.columns]
     vocabulary = Tokenizer.from_file(str(tokenizer)).get_vocab_size()
     return build(settings, columns, vocabulary, answers)
 
 
 def trained_model(run: Run, which: checkpoint.Which) -> FusionModel:
     """The run's model with the weights of its last or best checkpoint, from the run's folder alone."""
-    shapes = {
-        name: manifest.load(run.folder / "features" / name, FeatureManifest)
-        for name in run.settings.inputs.values()
-    }
+    shapes = column_manifests(run)
     model = build_model(run.settings, shapes, run.folder / "tokenizer.json", len(run.config.answers))
     checkpoint.load_model(checkpoint.find(run.folder, which), model)
     return model
+
+
+def column_manifests(run: Run) -> dict[str, FeatureManifest]:
+    """The manifests of the run's columns, as they were when it began."""
+    folder = run.folder / "features"
+    return {name: manifest.load(folder / name, FeatureManifest) for name in run.settings.columns}
 
 
 def init_model(
@@ -184,14 +189,14 @@ def init_model(
     What another answer vocabulary, tokenizer or feature column gives another meaning stays new.
     """
     source = open_run(folder)
-    fresh = _fresh(source, identify(shards), list(settings.inputs.values()), model)
+    fresh = _fresh(source, identify(shards), settings.columns, model)
     return checkpoint.init_model(checkpoint.find(folder, "best"), model, fresh)
 
 
 def _fresh(source: Run, here: Identity, columns: list[str], model: FusionModel) -> list[str]:
     """Prefixes of the parameters that do not mean the same in both."""
     stored = source.config.identity
-    before = [stored.columns[name] for name in source.settings.inputs.values()]
+    before = [stored.columns[name] for name in source.settings.columns]
     now = [here.columns[name] for name in columns]
     found = [
         f"picture.normalizers.{n}."

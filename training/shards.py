@@ -194,7 +194,8 @@ def _open(
 def _open_column(shard: Path, records: Index, folder: Path, known: FeatureManifest, tars: Tars) -> Column:
     path = folder / shard.name
     found = index.load(path)
-    found.member(f"{known.encoder}.npy", path)
+    for suffix in known.suffixes:
+        found.member(suffix, path)
     check_keys(path, found, shard, records)
     check_facts(path, found, known.shards)
     if not found.hashed:

@@ -2,7 +2,7 @@
 
     shards = open_shards(["data"], columns=["vit", "esam"])
     for batch in Stream(shards, tasks=["vqa"], batch=64, seed=0):
-        ...                                   # batch.features["vit"] is [P, N, D] float16
+        ...                                   # batch.tokens_of("vit") is [P, N, D]
 
 The order is a pure function of the seed and `position`, the rows consumed so far: store that integer,
 start again with it, and the same batches follow. Threads change the speed and nothing else.
@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +21,14 @@ from numpy.typing import NDArray
 from contract.errors import ShardError
 from contract.geometry import affine
 from contract.index import ABSENT
+from contract.manifest import FeatureManifest
 from contract.seeds import rng
 from training import collate, masking
 from training.batch import Batch
 from training.config import Masking
 from training.needs import need
 from training.plan import Plan, Planner, part_of
-from training.reading import Tars, read_features
+from training.reading import Tars, read_array
 from training.shards import Place, ShardSet
 
 
@@ -123,30 +125,34 @@ class Stream:
             position=position + count,
             keys=plan.keys,
             groups=[record.group for record in plan.records],
-            features=self._features(plan, readers),
+            **self._columns(plan, readers),
             visible=self._visible(plan),
+            place=collate.places(plan.records, self.shards.features),
             **collate.texts(plan.chosen, self._answers, self.max_tokens),
             **collate.regions(plan.chosen, plan.records[: plan.anchors], wanted, self.max_tokens),
             **collate.targets(plan.chosen, rows),
             **collate.negatives(plan.chosen, plan.near, rows, self.negatives),
         )
 
-    def _features(self, plan: Plan, readers: ThreadPoolExecutor) -> dict[str, torch.Tensor]:
-        """Every column of every picture of the plan, [P, N, D], read side by side."""
-        buffers = {
-            name: np.zeros((len(plan.places), known.tokens, known.width), known.dtype)
-            for name, known in self.shards.features.items()
+    def _columns(self, plan: Plan, readers: ThreadPoolExecutor) -> dict[str, Any]:
+        """Every member of every column of every picture of the plan, read side by side."""
+        pictures, columns = len(plan.places), self.shards.features
+        buffers = {name: _buffers(known, pictures) for name, known in columns.items()}
+        jobs = [(name, suffix) for name, members in buffers.items() for suffix in members]
+        work = [(*job, number) for number in range(pictures) for job in jobs]
+        list(readers.map(lambda job: self._read(plan, buffers[job[0]][job[1]], *job), work))
+        arrays = {name: list(map(torch.from_numpy, members.values())) for name, members in buffers.items()}
+        return {
+            "features": {name: tokens for name, (tokens, *_) in arrays.items()},
+            "scales": {name: scales[0] for name, (_, *scales) in arrays.items() if scales},
         }
-        jobs = [(name, number) for number in range(len(plan.places)) for name in buffers]
-        list(readers.map(lambda job: self._read(plan, buffers[job[0]], *job), jobs))
-        return {name: torch.from_numpy(buffer) for name, buffer in buffers.items()}
 
-    def _read(self, plan: Plan, buffer: NDArray[np.float16], name: str, number: int) -> None:
+    def _read(self, plan: Plan, buffer: NDArray[Any], name: str, suffix: str, number: int) -> None:
         place = plan.places[number]
         column = self.shards.shards[place.shard].columns[name]
         if int(column.index.rows["flags"][place.row]) & ABSENT:
             return  # a looked-up picture that the encoder could not take: invisible, see _visible
-        read_features(self._tars, column.path, column.index, place.row, f"{name}.npy", buffer[number])
+        read_array(self._tars, column.path, column.index, place.row, suffix, buffer[number])
 
     def _visible(self, plan: Plan) -> dict[str, torch.Tensor]:
         """The masks [P, N] of every column: one draw per picture, projected onto each grid."""
@@ -166,3 +172,10 @@ class Stream:
     def _absent(self, place: Place, name: str) -> np.bool_:
         flags = self.shards.shards[place.shard].columns[name].index.rows["flags"][place.row]
         return np.bool_(int(flags) & ABSENT)
+
+
+def _buffers(column: FeatureManifest, pictures: int) -> dict[str, NDArray[Any]]:
+    """Empty arrays for each member of a column: tokens [P, N, D], and the scales [P, N] of int8."""
+    tokens = np.zeros((pictures, column.tokens, column.width), column.dtype)
+    scales = np.zeros((pictures, column.tokens), np.float32)
+    return dict(zip(column.suffixes, (tokens, scales), strict=False))

@@ -10,6 +10,7 @@ values agree with the column's within rounding: a column is encoded in larger ba
 import argparse
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
@@ -39,9 +40,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write one file per manifest."""
+    """Write one file per manifest, and size.json: the picture's own width and height."""
     pixels = decode_rgb(args.image)
-    args.out.mkdir(parents=True, exist_ok=True)
+    height, width = pixels.shape[:2]
+    write_atomic(args.out / "size.json", msgspec.json.encode({"width": width, "height": height}))
     for path in args.manifest:
         column = manifest.load(path.parent if path.name == manifest.NAME else path, FeatureManifest)
         features = encode_picture(column, pixels)

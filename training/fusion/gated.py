@@ -24,8 +24,8 @@ class GatedFusionModule(nn.Module):
         self.out = nn.Linear(hidden_size, hidden_size)
         self.alpha = nn.Parameter(torch.tensor(alpha))
 
-    def forward(self, v: Tensor, c: Tensor) -> Tensor:
-        """Both on one grid; where c is not visible it must be zero."""
+    def forward(self, v: Tensor, c: Tensor, *_masks: Tensor) -> Tensor:
+        """Both on the same places; where c is not visible it must be zero, so masks are not needed."""
         gate = torch.sigmoid(self.gate(torch.cat([v, c], dim=-1)))
         mixed = gate * self.value(v) + (1 - gate) * self.context(c)
         return v + self.alpha * self.out(mixed)

@@ -1,29 +1,77 @@
-"""The kinds of fusion by name. A new one is a file beside this and a row here."""
+"""The kinds of fusion by name. A new one is a file beside this and a row here.
+
+Every fusion is called as fusion(v, c, v_mask, c_mask): v [B,N,H] the first input, c [B,N,H] the second on the
+same N places (zero where its mask is False), and gives [B,N,H].
+"""
 
 from collections.abc import Callable
 
+from msgspec import Struct
 from torch import Tensor, nn
 
 from contract.errors import unknown_name
+from training.fusion.cross_attention import CrossAttentionFusion
+from training.fusion.difnet import DifnetEncoder
 from training.fusion.gated import GatedFusionModule
+
+
+class Shape(Struct, frozen=True):
+    """What a fusion may be built from: the model's sizes, and the settings under `train.fusion`."""
+
+    hidden: int
+    heads: int
+    dropout: float
+    alpha: float
+    layers: int
+    separate: int
+    repeats: int
 
 
 class FirstOnly(nn.Module):
     """`none`: the first input as it is; a second one is not looked at."""
 
-    def forward(self, v: Tensor, c: Tensor | None = None) -> Tensor:
+    def forward(self, v: Tensor, *_second: Tensor) -> Tensor:
         """v [B,N,H] → v."""
         return v
 
 
-FUSIONS: dict[str, Callable[[int, float], nn.Module]] = {
-    "none": lambda _hidden, _alpha: FirstOnly(),
-    "gated": GatedFusionModule,
+def _difnet(shape: Shape) -> nn.Module:
+    return DifnetEncoder(
+        shape.hidden,
+        shape.heads,
+        4 * shape.hidden,
+        shape.dropout,
+        separate=shape.separate,
+        repeats=shape.repeats,
+        layers=shape.layers,
+    )
+
+
+class Kind(Struct, frozen=True):
+    """attends: its tokens look at each other, so they must know their places beforehand.
+
+    pooled: a text comes as its mean, laid over all places, and not token by token.
+    """
+
+    build: Callable[[Shape], nn.Module]
+    attends: bool = False
+    pooled: bool = True
+
+
+FUSIONS = {
+    "none": Kind(lambda _shape: FirstOnly()),
+    "gated": Kind(lambda shape: GatedFusionModule(shape.hidden, shape.alpha)),
+    "difnet": Kind(_difnet, attends=True),
+    "cross_attention": Kind(
+        lambda shape: CrossAttentionFusion(shape.hidden, shape.heads, shape.dropout, layers=shape.layers),
+        attends=True,
+        pooled=False,
+    ),
 }
 
 
-def build(kind: str, hidden: int, alpha: float) -> nn.Module:
+def kind(name: str) -> Kind:
     """The fusion of that name, or the error that lists them."""
-    if kind not in FUSIONS:
-        raise unknown_name("train.fusion.kind", "fusion", kind, FUSIONS)
-    return FUSIONS[kind](hidden, alpha)
+    if name not in FUSIONS:
+        raise unknown_name("train.fusion.kind", "fusion", name, FUSIONS)
+    return FUSIONS[name]
