@@ -1,0 +1,103 @@
+"""The probe: boxes become the mean of what they cover, and heads find what is there and nothing else."""
+
+import json
+
+import numpy as np
+import pytest
+import synthetic
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract import manifest
+from contract.manifest import FeatureManifest
+from training import probe
+from training.box_vectors import covered, grid_of
+from training.probe_heads import Example, score
+
+sides = st.integers(1, 9)
+
+
+@st.composite
+def boxes(draw):
+    (x0, x1), (y0, y1) = (
+        sorted(draw(st.lists(st.integers(0, 1000), min_size=2, max_size=2, unique=True))) for _ in "xy"
+    )
+    return np.array([[x0, y0, x1, y1]]) / 1000
+
+
+def mean_of(box, cells_GG):
+    across, down = covered(box, len(cells_GG))
+    return float(down[0] @ cells_GG @ across[0])
+
+
+@given(boxes(), sides)
+def test_the_shares_of_a_box_add_up_to_one(box, grid):
+    assert all(np.allclose(shares.sum(-1), 1) for shares in covered(box, grid))
+
+
+@given(boxes(), sides)
+def test_a_box_on_a_ramp_reads_what_its_cells_hold_on_average(box, grid):
+    """Against a thousand fine columns, each cell edge may fall inside one."""
+    ramp = np.tile(np.arange(grid, dtype=float), (grid, 1))
+    fine = (np.arange(1000) + 0.5) / 1000
+    under = fine[(fine > box[0, 0]) & (fine < box[0, 2])]
+    assert mean_of(box, ramp) == pytest.approx(np.floor(under * grid).mean(), abs=grid / len(under))
+
+
+@given(sides)
+def test_the_whole_picture_is_the_mean_and_one_cell_is_that_cell(grid):
+    cells = np.random.default_rng(grid).normal(size=(grid, grid))
+    assert mean_of(np.array([[0.0, 0, 1, 1]]), cells) == pytest.approx(cells.mean())
+    assert mean_of(np.array([[0, 0, 1 / grid, 1 / grid]]), cells) == pytest.approx(cells[0, 0])
+
+
+def test_pooled_cells_are_exact_means(tmp_path):
+    synthetic.build(tmp_path, train=4, val=4, shards=1)
+    column = manifest.load(tmp_path / "features/vit", FeatureManifest)
+    tokens = np.arange(17 * 8, dtype=np.float32).reshape(17, 8)
+    cells = tokens[1:].reshape(4, 4, 8)
+    assert np.array_equal(grid_of(tokens, column), cells)
+    assert np.array_equal(grid_of(tokens, column, 2)[0, 1], cells[:2, 2:].mean((0, 1)))
+
+
+def drawn(count: int, seed: int, telling: bool) -> list[Example]:
+    """Boxes whose first two channels say the label, or nothing does; the question says which is meant."""
+    generator, found = np.random.default_rng(seed), []
+    for _ in range(count):
+        bits = generator.integers(0, 2, 2)
+        vector = generator.normal(0, 0.2, 8).astype(np.float32)
+        vector[:2] += bits * telling
+        asked = int(generator.integers(0, 2))
+        found.append(Example(vector, [3 + asked], ("no", "yes")[bits[asked]]))
+    return found
+
+
+def test_heads_learn_what_the_box_and_the_question_tell():
+    assert score(drawn(600, 0, True), drawn(200, 1, True), 0) > 0.9
+
+
+def test_heads_find_nothing_where_there_is_nothing():
+    assert score(drawn(600, 0, False), drawn(200, 1, False), 0) < 0.65
+
+
+def test_a_label_that_training_never_saw_counts_as_wrong():
+    asked = [example._replace(label="maybe") for example in drawn(50, 1, True)]
+    assert score(drawn(600, 0, True), asked, 0) == 0
+
+
+def test_one_class_is_nothing_to_learn():
+    alike = [example._replace(label="yes") for example in drawn(50, 0, True)]
+    assert score(alike, alike, 0) is None
+
+
+@pytest.mark.parametrize(("dtype", "variants"), [("float16", 3), ("int8", 2)])
+def test_every_column_is_probed_in_every_way_that_differs(tmp_path, monkeypatch, dtype, variants):
+    synthetic.build(tmp_path, dtype=dtype)
+    monkeypatch.chdir(tmp_path)
+    for out in ("first.json", "second.json"):
+        probe.main(["--out", out])
+    rows = json.loads((tmp_path / "first.json").read_text())
+    assert [row["column"] for row in rows] == ["esam"] * variants + ["vit"] * variants
+    assert {row["task"] for row in rows} == {"vqa"}  # every box has the same name: nothing to tell apart
+    assert all(row["lost"] == 0 for row in rows if row["variant"] == "stored")
+    assert (tmp_path / "first.json").read_bytes() == (tmp_path / "second.json").read_bytes()

@@ -1,0 +1,206 @@
+"""`python -m training.probe`: what int8 and pooling cost a feature column, by small heads on frozen boxes.
+
+Two questions that need the box alone: what is in it (task `region`: its name), and what a question asks of it
+(task `vqa`: questions that are linked to one box). A box is the mean of what it covers. Each head is trained
+on the train split and scored on another, for the column as stored and for copies of it made worse.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from contract.errors import run_command
+from contract.files import write_atomic
+from contract.manifest import FeatureManifest
+from contract.quantise import dequantise, quantise
+from contract.record import Record, Text
+from contract.seeds import rng, seed64
+from training.box_vectors import Tokens, box_vectors, grid_of
+from training.needs import need
+from training.probe_heads import Example, chance, score
+from training.reading import Tars, read_array, read_record
+from training.shards import TRAIN, Place, ShardSet, open_shards
+
+EXAMPLES = """\
+examples:
+  python -m training.probe                               every column beside data/
+  python -m training.probe --columns vit --split testdev
+"""
+TAUGHT, ASKED = 1600, 500  # pictures looked at
+HEADS = 3  # per task and variant, each from another seed
+TASKS = ("region", "vqa")
+
+Examples = dict[tuple[str, str], list[Example]]  # by task and variant
+
+
+class Variant(Struct, frozen=True):
+    """A way to store a column. change: tokens [N,D] → the same made worse; block: cells averaged a side."""
+
+    change: Callable[[Tokens], Tokens]
+    block: int = 1
+
+
+VARIANTS = {
+    "stored": Variant(lambda tokens: tokens),
+    "int8": Variant(lambda tokens: dequantise(*quantise(tokens))),
+    "pooled": Variant(lambda tokens: tokens, block=2),
+}
+
+
+class Row(Struct, frozen=True):
+    """A line of the result: accuracy over held-out examples, its spread over heads, the accuracy of always
+    giving the most frequent label, and what was lost against the column as stored. All in [0, 1].
+    """
+
+    probe: str
+    column: str
+    task: str
+    variant: str
+    accuracy: float
+    spread: float
+    chance: float
+    lost: float
+    examples: int
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.probe",
+        description="What int8 and pooling cost, measured by small heads on boxes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--shards", nargs="+", default=["data"], metavar="PATTERN", help="default: data")
+    parser.add_argument("--columns", nargs="+", help="default: every column beside the shards")
+    parser.add_argument("--split", default="val", help="split to score on (default: val)")
+    parser.add_argument("--out", type=Path, default=Path("reports/probe.json"), help="result file")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample and the heads (default: 0)")
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """Probe every column; print a table, write it as a list of rows."""
+    options = parser().parse_args(arguments)
+    names = options.columns or columns_beside(open_shards(options.shards, []).folder)
+    rows: list[Row] = []
+    for name in names:
+        train, held_out = (
+            open_shards(options.shards, [name], split=split) for split in (TRAIN, options.split)
+        )
+        rows += probe_column(name, train, held_out, options.seed)
+    if not rows:
+        print("probe: no box with a name and no question about one box: nothing to measure", file=sys.stderr)
+    write_atomic(options.out, msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+    print(table(rows))
+    print(f"written: {options.out}")
+
+
+def columns_beside(data: Path) -> list[str]:
+    """Every feature column that lies beside a folder of records."""
+    return sorted(path.parent.name for path in (data.parent / "features").glob("*/manifest.json"))
+
+
+def probe_column(name: str, train: ShardSet, held_out: ShardSet, seed: int) -> list[Row]:
+    """A row per task and variant."""
+    taught, asked = examples(train, name, TAUGHT, seed), examples(held_out, name, ASKED, seed)
+    rows: list[Row] = []
+    for task in TASKS:
+        stored = None
+        for variant in variants(train.features[name]):
+            known, wanted = taught[task, variant], asked[task, variant]
+            found = [score(known, wanted, seed64(seed, "probe", number)) for number in range(HEADS)]
+            scores = [one for one in found if one is not None]
+            if not scores:
+                continue
+            mean = float(np.mean(scores))
+            stored = mean if stored is None else stored
+            spread, least = float(np.std(scores)), chance(known, wanted)
+            title = f"{name} {task} {variant}"
+            rows.append(Row(title, name, task, variant, mean, spread, least, stored - mean, len(wanted)))
+    return rows
+
+
+def variants(column: FeatureManifest) -> list[str]:
+    """`stored`, and those that differ from what the column is already."""
+    same = {"int8"} if column.dtype == "int8" else set()
+    return [name for name, made in VARIANTS.items() if name not in same and column.grid % made.block == 0]
+
+
+def examples(shards: ShardSet, name: str, pictures: int, seed: int) -> Examples:
+    """What a seeded sample of the pictures that have a box gives to each task, in each variant."""
+    column = shards.features[name]
+    found: Examples = {(task, variant): [] for task in TASKS for variant in variants(column)}
+    shard, row = shards.eligible([need("region").counted])
+    chosen = np.sort(rng(seed, "probe").permutation(len(shard))[:pictures])
+    tars = Tars()
+    for place in (Place(int(shard[number]), int(row[number])) for number in chosen):
+        record, tokens = _record(tars, shards, place), _tokens(tars, shards, place, name)
+        for variant in variants(column):
+            made = VARIANTS[variant]
+            vectors = box_vectors(grid_of(made.change(tokens), column, made.block), record, column)
+            found["region", variant] += _named(vectors, record)
+            found["vqa", variant] += _asked(vectors, record)
+    tars.close()
+    return found
+
+
+def _record(tars: Tars, shards: ShardSet, place: Place) -> Record:
+    shard = shards.shards[place.shard]
+    return read_record(tars, shard.path, shard.index, place.row, shards.vocabulary)
+
+
+def _tokens(tars: Tars, shards: ShardSet, place: Place, name: str) -> Tokens:
+    """[N,D] of one picture, as numbers."""
+    known, column = shards.features[name], shards.shards[place.shard].columns[name]
+    tokens = np.zeros((known.tokens, known.width), known.dtype)
+    read_array(tars, column.path, column.index, place.row, known.suffixes[0], tokens)
+    if known.dtype != "int8":
+        return tokens.astype(np.float32)
+    scale = np.zeros(known.tokens, np.float32)
+    read_array(tars, column.path, column.index, place.row, known.suffixes[1], scale)
+    return np.asarray(dequantise(tokens, scale), np.float32)
+
+
+def _named(vectors: dict[int, Tokens], record: Record) -> list[Example]:
+    """Boxes that have a name."""
+    names = record.regions.name
+    return [Example(vector, [], names[row]) for row, vector in vectors.items() if names[row]]
+
+
+def _asked(vectors: dict[int, Tokens], record: Record) -> list[Example]:
+    """Questions about one box that the encoder sees."""
+    return [
+        Example(vectors[row], text.tokens, str(text.answer))
+        for text, row in questions(record)
+        if row in vectors
+    ]
+
+
+def questions(record: Record) -> Iterator[tuple[Text, int]]:
+    """Questions with an answer that name exactly one box, and its row."""
+    for text in record.texts:
+        named = {row for rows in text.span_regions for row in rows}
+        if need("vqa").usable(text) and len(named) == 1:
+            yield text, named.pop()
+
+
+def table(rows: list[Row]) -> str:
+    """The result as aligned text."""
+    lines = [f"{'column':<12}{'task':<10}{'variant':<10}{'accuracy':>10}{'±':>8}{'chance':>9}{'lost':>8}"]
+    for row in rows:
+        cells = [100 * value for value in (row.accuracy, row.spread, row.chance, row.lost)]
+        lines.append(
+            f"{row.column:<12}{row.task:<10}{row.variant:<10}"
+            f"{cells[0]:>9.1f}%{cells[1]:>8.1f}{cells[2]:>8.1f}%{cells[3]:>8.1f}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(sys.argv[1:]))
