@@ -6,17 +6,70 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import ParamsError
-from contract.geometry import Affine
+from contract.geometry import Affine, cell_centres
 from contract.seeds import rng
 from training import masking
 
 ratios = st.floats(0, 1)
 
 
-@given(st.integers(0, 1000), st.integers(1, 16), ratios)
-def test_random_hides_exactly_the_rounded_share(seed, lattice, ratio):
-    visible = masking.draw("random", rng(seed), lattice, ratio)
+@st.composite
+def boxes(draw):
+    corners = st.lists(st.integers(0, 20), min_size=2, max_size=2, unique=True).map(sorted)
+    found = [(*draw(corners), *draw(corners)) for _ in range(draw(st.integers(0, 3)))]
+    return np.array([(x0, y0, x1, y1) for x0, x1, y0, y1 in found]).reshape(-1, 4) / 20
+
+
+@pytest.mark.parametrize("kind", masking.KINDS)
+@given(seed=st.integers(0, 1000), lattice=st.integers(1, 16), ratio=ratios, boxes=boxes())
+def test_every_kind_hides_exactly_the_rounded_share(kind, seed, lattice, ratio, boxes):
+    visible = masking.draw(kind, rng(seed), lattice, ratio, boxes)
     assert (~visible).sum() == round(ratio * lattice**2)
+
+
+@pytest.mark.parametrize("kind", masking.KINDS)
+def test_the_same_draw_gives_the_same_mask_and_another_another(kind):
+    box = np.array([[0.1, 0.1, 0.9, 0.9]])
+    first, again, other = (masking.draw(kind, rng(seed), 14, 0.4, box) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other) or kind == "centre"
+
+
+@given(st.integers(0, 1000), st.integers(2, 16), ratios, boxes())
+def test_object_masks_hide_the_boxes_before_anything_else(seed, lattice, ratio, boxes):
+    visible = masking.draw("object", rng(seed), lattice, ratio, boxes)
+    covered = masking.in_boxes(boxes, lattice)
+    assert visible[~covered].all() or not visible[covered].any()
+
+
+@given(st.integers(0, 1000), st.integers(2, 16), ratios)
+def test_centre_masks_hide_no_cell_further_out_than_a_visible_one(seed, lattice, ratio):
+    visible = masking.draw("centre", rng(seed), lattice, ratio)
+    distance = np.square(cell_centres(lattice) - 0.5).sum(1)
+    hidden = distance[~visible].max(initial=0)
+    assert hidden <= distance[visible].min(initial=2) + 1e-9
+
+
+def test_blocks_hang_together():
+    """A hidden cell of a block has more hidden neighbours than one drawn alone."""
+
+    def neighbours(kind):
+        pairs = 0
+        for seed in range(20):
+            hidden = ~masking.draw(kind, rng(seed), 14, 0.4).reshape(14, 14)
+            pairs += (hidden[1:] & hidden[:-1]).sum() + (hidden[:, 1:] & hidden[:, :-1]).sum()
+        return pairs
+
+    assert neighbours("block") > 1.4 * neighbours("random")
+
+
+@given(ratios, ratios, st.floats(-1, 2))
+def test_a_scheduled_ratio_runs_from_its_first_value_to_its_last(first, last, progress):
+    low, high = sorted((first, last))
+    assert masking.ratio_at(first, last, 0) == first
+    assert masking.ratio_at(first, last, 1) == pytest.approx(last)
+    assert low - 1e-9 <= masking.ratio_at(first, last, progress) <= high + 1e-9
+    assert masking.ratio_at(first, None, progress) == first
 
 
 def test_the_share_is_rounded_and_not_cut():
@@ -27,17 +80,19 @@ def test_the_share_is_rounded_and_not_cut():
 @given(st.integers(0, 1000), st.integers(1, 8), ratios, st.sampled_from([1, 2, 3]), st.booleans())
 def test_a_finer_grid_shows_the_same_places(seed, lattice, ratio, factor, cls):
     visible = masking.draw("random", rng(seed), lattice, ratio)
-    tokens = masking.project(visible, lattice, Affine(), lattice * factor, cls)
+    tokens, hidden = masking.project(visible, lattice, Affine(), lattice * factor, cls)
     fine = tokens[cls:].reshape(lattice * factor, lattice * factor)
     expected = np.kron(visible.reshape(lattice, lattice), np.ones((factor, factor), bool))
     assert np.array_equal(fine, expected)
     assert not cls or tokens[0]
+    assert np.array_equal(hidden, ~tokens)
 
 
-def test_padding_is_never_visible():
+def test_padding_is_neither_visible_nor_hidden():
     lower_half = Affine(scale=(1.0, 0.5), shift=(0.0, 0.5))  # the picture fills the lower half of the input
-    tokens = masking.project(np.ones(16, bool), 4, lower_half, 4, cls=False).reshape(4, 4)
-    assert not tokens[:2].any() and tokens[2:].all()
+    for drawn in (np.ones(16, bool), np.zeros(16, bool)):
+        visible, hidden = masking.project(drawn, 4, lower_half, 4, cls=False)
+        assert not (visible | hidden).reshape(4, 4)[:2].any() and (visible ^ hidden).reshape(4, 4)[2:].all()
 
 
 def test_an_unknown_kind_is_refused():

@@ -1,13 +1,18 @@
 """Frozen features → one stream of picture tokens: resampling between grids, and the encoder around it."""
 
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn import functional
 
 from contract.geometry import cell_centres
+from training.batch import Batch
 from training.fusion import registry
 from training.fusion.registry import Shape
 from training.picture import Column, PictureEncoder, Resampler, axis_weights
@@ -19,6 +24,15 @@ WHOLE = torch.tensor([[1.0, 1.0, 0.0, 0.0]])  # squash: the whole picture fills 
 def encoder(columns: list[Column], kind: str = "gated") -> PictureEncoder:
     torch.manual_seed(0)
     return PictureEncoder(columns, 16, registry.kind(kind), SHAPE).eval()
+
+
+def batch(features: dict[str, Tensor], visible: dict[str, Tensor], pictures: int = 1) -> Batch:
+    """What the encoder reads of a batch: nothing is hidden, pictures fill the inputs."""
+    pictures = max([pictures, *(len(tokens) for tokens in features.values())])
+    parts: dict[str, Any] = {field.name: None for field in fields(Batch)}
+    parts |= {"keys": ["p"] * pictures, "features": features, "scales": {}, "visible": visible}
+    parts |= {"hidden": {name: torch.zeros_like(mask) for name, mask in visible.items()}}
+    return Batch(**{**parts, "place": {name: WHOLE.expand(pictures, 4) for name in features}})
 
 
 COARSE = Column("esam", grid=4, cls=False, width=3)
@@ -79,20 +93,20 @@ def test_a_missing_cls_is_the_mean_of_the_visible_tokens():
 
 
 def test_hidden_tokens_do_not_change_the_visible_output():
-    encode, place = encoder([FINE, COARSE]), {"vit": WHOLE, "esam": WHOLE}
+    encode = encoder([FINE, COARSE])
     features = {"vit": torch.randn(1, 65, 3), "esam": torch.randn(1, 16, 3)}
     visible = {"vit": torch.rand(1, 65) > 0.5, "esam": torch.rand(1, 16) > 0.5}
     blurred = {
         name: torch.where(visible[name][..., None], x, torch.full_like(x, 7.0))
         for name, x in features.items()
     }
-    first, seen = encode(features, visible, place, 1)
-    second, _ = encode(blurred, visible, place, 1)
+    first, seen = encode(batch(features, visible))
+    second, _ = encode(batch(blurred, visible))
     assert torch.equal(first[seen], second[seen])
 
 
 def test_the_blind_encoder_reads_nothing():
-    tokens, visible = encoder([])({}, {}, {}, 3)
+    tokens, visible = encoder([])(batch({}, {}, pictures=3))
     assert tokens.shape == (3, 1, 16) and visible.all()
 
 
@@ -141,6 +155,5 @@ def test_a_cell_outside_the_other_input_is_hidden():
 def test_every_kind_gives_the_first_columns_places(kind):
     features = {"vit": torch.randn(2, 65, 3), "esam": torch.randn(2, 16, 3)}
     visible = {name: torch.ones(x.shape[:2], dtype=torch.bool) for name, x in features.items()}
-    place = {name: WHOLE.expand(2, 4) for name in features}
-    tokens, seen = encoder([FINE, COARSE], kind)(features, visible, place, 2)
+    tokens, seen = encoder([FINE, COARSE], kind)(batch(features, visible))
     assert tokens.shape == (2, 65, 16) and seen.all() and np.isfinite(tokens.detach().numpy()).all()

@@ -23,6 +23,7 @@ class Batch:
     features: dict[str, Tensor]  # column → [P, N, D], in the dtype that the column has on disk
     scales: dict[str, Tensor]  # int8 column → [P, N] float32
     visible: dict[str, Tensor]  # column → [P, N] bool
+    hidden: dict[str, Tensor]  # column → [P, N] bool: what the mask hides; padding is neither
     place: dict[str, Tensor]  # column → [P, 4] scale and shift (x, y): original picture → encoder's input
     tokens: Tensor  # [T, L] int64, 0 where there is none
     token_mask: Tensor  # [T, L] bool

@@ -51,11 +51,16 @@ class Model(Strict, frozen=True):
 
 
 class Masking(Strict, frozen=True):
-    """Masks drawn per epoch and picture. ratio: share of the picture's cells that is hidden."""
+    """Masks drawn per epoch and picture. kind: training.masking; fill: training.filling.
+
+    ratio: share of the picture's cells that is hidden; ratio_end: at the end of training, if it changes on
+    the way.
+    """
 
     kind: str = "random"
     ratio: Share = 0.0
-    fill: Literal["drop"] = "drop"
+    ratio_end: Share | None = None
+    fill: str = "drop"
 
 
 class Optim(Strict, frozen=True):

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from contract.errors import ParamsError, ShardError, run_command, unknown_name
 from contract.seeds import seed64
-from training import checkpoint, config, device, loop, masking, run
+from training import checkpoint, config, device, filling, loop, masking, run
 from training.checkpoint import State
 from training.config import Train
 from training.model import FusionModel
@@ -160,8 +160,12 @@ def _check_names(settings: Train) -> None:
     """Names that nothing looks up before the first batch."""
     for name in settings.tasks:
         task(name)
-    if settings.masking.kind not in masking.KINDS:
-        raise unknown_name("train.masking.kind", "mask", settings.masking.kind, masking.KINDS)
+    for key, chosen, known in (
+        ("kind", settings.masking.kind, masking.KINDS),
+        ("fill", settings.masking.fill, filling.KINDS),
+    ):
+        if chosen not in known:
+            raise unknown_name(f"train.masking.{key}", key, chosen, known)
 
 
 def _print_init(source: Path, loaded: list[str], new: list[str]) -> None:
@@ -212,6 +216,7 @@ def _streams(shards: ShardSet, settings: Train, seed: int, position: int) -> tup
         seed=seed,
         texts_per_image=take,
         mask=settings.masking,
+        epochs=settings.optim.epochs,
         position=position,
     )
     held = part(batch=settings.optim.batch, shuffle="none", part="development")

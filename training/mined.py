@@ -28,7 +28,7 @@ class Mined:
                 "holds fewer negatives per picture than this run takes",
                 found=self._facts.per_picture,
                 expected=f"at least {count}",
-                fix="raise negatives.per_picture and mine again (dvc repro negatives)",
+                fix="raise negatives.pictures.num_negatives and mine again (dvc repro negatives)",
             )
 
     def keys(self, shard: Shard, row: int) -> list[str]:

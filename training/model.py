@@ -15,6 +15,7 @@ from training.fusion import registry
 from training.fusion.registry import Kind, Shape
 from training.heads.vqa import VqaHead
 from training.picture import Column, PictureEncoder
+from training.pooling import masked_mean
 from training.text import TextEncoder
 
 
@@ -47,12 +48,6 @@ class TextFusion(nn.Module):
         return self.fusion(picture, words, visible, mask)
 
 
-def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Mean [B,H] of tokens [B,N,H] where mask [B,N] is True; zero where it is nowhere."""
-    weight = mask.to(tokens.dtype)[..., None]
-    return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-
 class FusionModel(nn.Module):
     """Batch → logits or losses of each task, through one shared trunk."""
 
@@ -72,15 +67,14 @@ class FusionModel(nn.Module):
         self.text = TextEncoder(
             vocabulary, size.hidden, size.heads, size.text_layers, size.max_tokens, size.dropout
         )
-        self.picture = PictureEncoder(columns, size.hidden, kind, shape)
+        self.picture = PictureEncoder(columns, size.hidden, kind, shape, settings.masking.fill)
         self.text_fusion = TextFusion(kind, shape) if TEXT in settings.inputs.values() else None
         self.vqa = VqaHead(size.hidden, size.heads, size.head_layers, answers, size.dropout)
 
     def trunk(self, batch: Batch) -> Shared:
         """Encode texts and pictures once for all heads."""
         text, mask = self.text(batch.tokens, batch.token_mask)
-        features = {name: batch.tokens_of(name) for name in batch.features}
-        picture, visible = self.picture(features, batch.visible, batch.place, len(batch.keys))
+        picture, visible = self.picture(batch)
         if self.text_fusion is None:
             return Shared(text, mask, picture, visible, batch.text_picture)
         own, seen = picture[batch.text_picture], visible[batch.text_picture]

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from contract.geometry import cell_centres
 from contract.manifest import FeatureManifest
 from training.attention import sincos_2d
+from training.batch import Batch
+from training.filling import DROP, Filling
 from training.fusion.registry import Kind, Shape
+from training.pooling import masked_mean
 
 
 class Column(Struct, frozen=True):
@@ -71,7 +74,7 @@ class Resampler(nn.Module):
         out_visible = total > 1e-6
         if not self.onto.cls:
             return out, out_visible
-        summary = tokens[:, :1] if self.source.cls else _mean(grid, seen)
+        summary = tokens[:, :1] if self.source.cls else masked_mean(grid, seen)[:, None]
         return torch.cat([summary, out], 1), torch.cat([seen.any(1, keepdim=True), out_visible], 1)
 
 
@@ -91,12 +94,6 @@ def axis_weights(source: Tensor, grid: int, onto: Tensor, onto_grid: int) -> tup
     return weights[:, 0], weights[:, 1]
 
 
-def _mean(tokens: Tensor, visible: Tensor) -> Tensor:
-    """Mean of the visible tokens [P,1,H]; zero where none is."""
-    weight = visible.to(tokens.dtype)[..., None]
-    return (tokens * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
-
-
 class PictureEncoder(nn.Module):
     """The first column gives the grid; a second is resampled onto it and fused. Positions are added last.
 
@@ -105,10 +102,13 @@ class PictureEncoder(nn.Module):
 
     positions: Tensor  # [N,H]
 
-    def __init__(self, columns: list[Column], hidden: int, fusion: Kind, shape: Shape) -> None:
+    def __init__(
+        self, columns: list[Column], hidden: int, fusion: Kind, shape: Shape, fill: str = DROP
+    ) -> None:
         super().__init__()
         self.names = [column.name for column in columns]
         self.normalizers = nn.ModuleList(FeatureNormalizer(column.width, hidden) for column in columns)
+        self.fillings = nn.ModuleList(Filling(fill, hidden) for _ in columns)
         self.resamplers = nn.ModuleList(Resampler(column, columns[0]) for column in columns[1:])
         self.fusion = fusion.build(shape) if len(columns) > 1 else None
         self.attends = fusion.attends
@@ -116,26 +116,30 @@ class PictureEncoder(nn.Module):
         self.blank = nn.Parameter(torch.zeros(1, 1, hidden)) if not columns else None
         self.register_buffer("positions", _positions(columns, hidden), persistent=False)
 
-    def forward(
-        self,
-        features: dict[str, Tensor],
-        visible: dict[str, Tensor],
-        place: dict[str, Tensor],
-        pictures: int,
-    ) -> tuple[Tensor, Tensor]:
-        """Fused tokens [P,N,H] and which of them are visible [P,N]. place: per column [P,4], see Batch."""
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Fused tokens [P,N,H] and which of them may be looked at [P,N]."""
         if self.blank is not None:
-            tokens = self.blank.expand(pictures, 1, -1)
-            return tokens, torch.ones(pictures, 1, dtype=torch.bool, device=tokens.device)
+            tokens = self.blank.expand(len(batch.keys), 1, -1)
+            return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         first, *others = self.names
         streams = [
-            normalize(features[name]) for name, normalize in zip(self.names, self.normalizers, strict=True)
+            self._stream(batch, *parts)
+            for parts in zip(self.names, self.normalizers, self.fillings, strict=True)
         ]
-        tokens, seen = streams[0], visible[first]
+        tokens, seen = streams[0]
         for name, stream, resample in zip(others, streams[1:], self.resamplers, strict=True):
-            second, mask = resample(stream, visible[name], place[name], place[first])
+            second, mask = resample(*stream, batch.place[name], batch.place[first])
             tokens = self._fuse(tokens, second, seen, mask)
         return self.norm(tokens) + self.positions, seen
+
+    def _stream(
+        self, batch: Batch, name: str, normalize: nn.Module, fill: nn.Module
+    ) -> tuple[Tensor, Tensor]:
+        """A column's tokens [P,N,H], what its mask hides replaced, and which may be looked at [P,N]."""
+        filled: tuple[Tensor, Tensor] = fill(
+            normalize(batch.tokens_of(name)), batch.visible[name], batch.hidden[name]
+        )
+        return filled
 
     def _fuse(self, v: Tensor, c: Tensor, v_mask: Tensor, c_mask: Tensor) -> Tensor:
         assert self.fusion is not None

@@ -121,6 +121,9 @@ def single(current: Run, encoded: Encoded, question: str) -> Batch:
         visible={
             name: torch.ones(array.shape[:2], dtype=torch.bool) for name, array in encoded.features.items()
         },
+        hidden={
+            name: torch.zeros(array.shape[:2], dtype=torch.bool) for name, array in encoded.features.items()
+        },
         place=encoded.place,
         **collate.texts(chosen, {}, limit),
         **collate.regions(chosen, [], False, limit),

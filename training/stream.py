@@ -22,6 +22,7 @@ from contract.errors import ShardError
 from contract.geometry import affine
 from contract.index import ABSENT
 from contract.manifest import FeatureManifest
+from contract.record import Record
 from contract.seeds import rng
 from training import collate, masking
 from training.batch import Batch
@@ -36,6 +37,7 @@ class Stream:
     """Batches of one split, in an order that one integer fixes.
 
     tasks: which texts are taken (training.needs). batch: pictures. texts_per_image: int or None for all.
+    epochs: of the whole run, for a masking ratio that changes on the way.
     stop: position at which to end (None: never); only then can the last batch be short. negatives: K
     mined pictures per text. part: "train" or "development" of the rows, split by `development`.
     """
@@ -50,6 +52,7 @@ class Stream:
         texts_per_image: int | None = None,
         shuffle: str = "global",
         mask: Masking | None = None,
+        epochs: float = 1,
         max_tokens: int = 64,
         negatives: int = 0,
         position: int = 0,
@@ -61,7 +64,7 @@ class Stream:
     ) -> None:
         self.shards, self.needs = shards, [need(task) for task in tasks]
         self.batch, self.seed, self.max_tokens = batch, seed, max_tokens
-        self.mask, self.negatives = mask or Masking(), negatives
+        self.mask, self.epochs, self.negatives = mask or Masking(), epochs, negatives
         self.position, self.stop = position, stop
         self.threads, self.ahead = threads, ahead
         self.waited = 0.0  # seconds that the consumer stood still for data
@@ -126,7 +129,7 @@ class Stream:
             keys=plan.keys,
             groups=[record.group for record in plan.records],
             **self._columns(plan, readers),
-            visible=self._visible(plan),
+            **self._masks(plan),
             place=collate.places(plan.records, self.shards.features),
             **collate.texts(plan.chosen, self._answers, self.max_tokens),
             **collate.regions(plan.chosen, plan.records[: plan.anchors], wanted, self.max_tokens),
@@ -151,23 +154,31 @@ class Stream:
         place = plan.places[number]
         column = self.shards.shards[place.shard].columns[name]
         if int(column.index.rows["flags"][place.row]) & ABSENT:
-            return  # a looked-up picture that the encoder could not take: invisible, see _visible
+            return  # a looked-up picture that the encoder could not take: invisible, see _masks
         read_array(self._tars, column.path, column.index, place.row, suffix, buffer[number])
 
-    def _visible(self, plan: Plan) -> dict[str, torch.Tensor]:
-        """The masks [P, N] of every column: one draw per picture, projected onto each grid."""
-        if not self.shards.features:
-            return {}
-        lattice = next(iter(self.shards.features.values())).grid
-        rows: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in self.shards.features}
+    def _masks(self, plan: Plan) -> dict[str, Any]:
+        """visible and hidden [P, N] of every column: one draw per picture, projected onto each grid."""
+        columns = self.shards.features
+        lattice = next((known.grid for known in columns.values()), 1)
+        visible: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in columns}
+        hidden: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in columns}
         for place, epoch, record, key in zip(plan.places, plan.epochs, plan.records, plan.keys, strict=True):
-            generator = rng(self.seed, "mask", epoch, key)
-            drawn = masking.draw(self.mask.kind, generator, lattice, self.mask.ratio)
-            for name, known in self.shards.features.items():
-                place_in = affine(known.transform, record.width, record.height)
-                tokens = masking.project(drawn, lattice, place_in, known.grid, known.cls)
-                rows[name].append(tokens & ~self._absent(place, name))
-        return {name: torch.from_numpy(np.stack(masks)) for name, masks in rows.items()}
+            drawn = self._drawn(lattice, epoch, record, key)
+            for name, known in columns.items():
+                into = affine(known.transform, record.width, record.height)
+                tokens, masked = masking.project(drawn, lattice, into, known.grid, known.cls)
+                there = ~self._absent(place, name)
+                visible[name].append(tokens & there)
+                hidden[name].append(masked & there)
+        return {"visible": _stacked(visible), "hidden": _stacked(hidden)}
+
+    def _drawn(self, lattice: int, epoch: int, record: Record, key: str) -> NDArray[np.bool_]:
+        """The mask of a picture in an epoch, in picture coordinates."""
+        progress = epoch / max(1, self.epochs - 1)
+        ratio = masking.ratio_at(self.mask.ratio, self.mask.ratio_end, progress)
+        boxes = np.array(record.regions.box, np.float64).reshape(-1, 4)
+        return masking.draw(self.mask.kind, rng(self.seed, "mask", epoch, key), lattice, ratio, boxes)
 
     def _absent(self, place: Place, name: str) -> np.bool_:
         flags = self.shards.shards[place.shard].columns[name].index.rows["flags"][place.row]
@@ -179,3 +190,7 @@ def _buffers(column: FeatureManifest, pictures: int) -> dict[str, NDArray[Any]]:
     tokens = np.zeros((pictures, column.tokens, column.width), column.dtype)
     scales = np.zeros((pictures, column.tokens), np.float32)
     return dict(zip(column.suffixes, (tokens, scales), strict=False))
+
+
+def _stacked(rows: dict[str, list[NDArray[np.bool_]]]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.stack(masks)) for name, masks in rows.items()}
