@@ -4,6 +4,7 @@ Nothing leaves a table without a finding: rows read = rows kept + rows rejected,
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -53,7 +54,7 @@ class Text(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A box of a picture: pixels of the declared picture, top-left, 0-based."""
+    """A box of a picture, top-left, 0-based: in pixels of the declared picture, unless `normalised`."""
 
     picture: str
     region: str  # its id, unique in the picture
@@ -67,6 +68,7 @@ class Region(NamedTuple):
     mask: list[float]  # x, y, w, h of the box around its mask; empty where it has none
     source_file: str
     position: str
+    normalised: bool = False  # x, y, w, h are shares of a picture whose size the dataset does not declare
 
 
 class Entity(NamedTuple):
@@ -97,6 +99,21 @@ class Finding(NamedTuple):
 
 
 Row = Image | Text | Region | Entity | Finding
+
+
+class Block(NamedTuple):
+    """Many rows of one table at once, for files with millions of them.
+
+    rows: cells of `columns`. A column that is not among them has one value in all rows: in `shared`, else the
+    default of `kind`.
+    """
+
+    kind: type[Row]
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    shared: Mapping[str, Any]
+
+
 ROWS: dict[str, type[tuple[Any, ...]]] = {
     "images": Image,
     "texts": Text,

@@ -58,7 +58,7 @@ def test_a_failed_read_leaves_nothing(tmp_path: Path) -> None:
         format="visual_genome", folder=str(tmp_path), raw=[params.Drop(shards={"train": 1})]
     )
     with pytest.raises(RawDataError, match="image_data.json, byte 16"):
-        read_dataset("vg", dataset, tmp_path / "read/vg")
+        read_dataset("vg", dataset, tmp_path / "read/vg", {})
     assert not list((tmp_path / "read").iterdir())
 
 
@@ -93,6 +93,7 @@ def test_no_setting_hides_what_it_would_drop() -> None:
     places = {"source_file": ["f"] * 2, "position": ["/"] * 2}
     regions = {"picture": ["1"] * 2, "region": ["a", "b"], "x": [0.0] * 2, "y": [0.0] * 2, "w": [5.0, 90.0]}
     regions |= {"h": [5.0, 90.0], "name": [""] * 2, "attributes": [[""]] * 2, "crowd": [False] * 2, **places}
+    regions |= {"mask": [[0.0, 0.0, 5.0, 5.0], [0.0, 0.0, 90.0, 90.0]], "normalised": [False] * 2}
     frames = {table: table_writer.schema(kind).empty_table() for table, kind in ROWS.items()}
     raw = {table: pl.DataFrame(frame) for table, frame in frames.items()}
     image = {"picture": ["1"], "file": ["1.jpg"], "drop": [0], "split": ["train"], "width": [100]}

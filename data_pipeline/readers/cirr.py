@@ -3,8 +3,14 @@
 A text hangs on its reference picture and names targets and the other members of its image set. Every
 picture of the split file is declared, with or without a text: the split is the gallery. The targets of
 test1 are hidden.
+
+captions_ext, if asked for, has four notes on each pair: (0) what both pictures share, (1) what changes in
+the objects, (2) in the viewpoint, (3) in the background. A note is no caption of the reference, nor does it
+lead to the target by itself: it is an edit without a target, of type "ext/<number>", which no task takes for
+a caption or a query. A code in the place of a note ("[cr1] Covered in query") is rejected as `no_caption`.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,11 +30,14 @@ from data_pipeline.tables import Finding, Image, Row, Text
 
 SET_SIZE = 6
 HIDDEN = ("test1",)  # splits whose targets are withheld
+CODE = re.compile(r"\s*\[c\w*\]")
 OFFICIAL = "the branch cirr_dataset of github.com/Cuberick-Orion/CIRR"
 
 
 class Options(Strict, frozen=True):
-    """CIRR takes no options."""
+    """`options:` of the dataset in params.yaml."""
+
+    captions_ext: bool = False  # the notes of captions_ext/ too
 
 
 class ImageSet(Struct):
@@ -44,13 +53,20 @@ class Pair(Struct):
     target_soft: dict[str, float] = {}
 
 
+class Notes(Struct):
+    pairid: int | str
+    reference: str
+    caption_extend: dict[str, str]
+
+
 _pair = msgspec.json.Decoder(Pair)
+_notes = msgspec.json.Decoder(Notes)
 _file = msgspec.json.Decoder(str)
 
 
 def read(source: Source) -> Iterator[Row]:
     """The gallery, then the captions, of each split that the drop's `shards` names."""
-    convert(dict(source.options), Options, f"{source.where}.options")
+    options = convert(dict(source.options), Options, f"{source.where}.options")
     _note_other_splits(source)
     for split in source.splits:
         gallery = source.find(f"image_splits/split.rc2.{split}.json", official=OFFICIAL)
@@ -58,6 +74,9 @@ def read(source: Source) -> Iterator[Row]:
         pictures: set[str] = set()
         yield from _gallery(source, split, gallery, pictures)
         yield from _captions(captions, split, pictures)
+        if options.captions_ext:
+            extended = source.find(f"captions_ext/cap.ext.rc2.{split}.json", official=OFFICIAL)
+            yield from _extended(extended, split, pictures)
 
 
 def _note_other_splits(source: Source) -> None:
@@ -138,3 +157,28 @@ def targets(pair: Pair) -> list[str]:
         return []
     soft = sorted((-score, picture) for picture, score in pair.target_soft.items() if score > 0)
     return [pair.target_hard, *(p for _, p in soft if p not in (pair.target_hard, pair.reference))]
+
+
+def _extended(path: Path, split: str, pictures: set[str]) -> Iterator[Text | Finding]:
+    for number, raw in members_of_array(path):
+        at = At(path.name, f"/{number}")
+        try:
+            notes = _notes.decode(raw)
+        except DECODE_ERRORS as error:
+            name = id_of(raw, "pairid") or f"{path.name}/{number}"
+            yield reject("texts", f"{name}.ext", "malformed", at, raw, problem(error))
+            continue
+        for key, content in notes.caption_extend.items():
+            name, here = f"{notes.pairid}.ext{key}", at.inside(f"caption_extend/{key}")
+            if reason := _wrong_note(notes.reference, content, pictures):
+                yield reject("texts", name, reason, here, content)
+            else:
+                kind = f"ext/{key}"
+                yield Text(name, notes.reference, "edit", content, None, kind, [], [], [], [], split, *here)
+
+
+def _wrong_note(reference: str, content: str, pictures: set[str]) -> str:
+    """The reason why a note cannot be used; "" if it can."""
+    if reference not in pictures:
+        return "unknown_picture"
+    return "no_caption" if CODE.match(content) else ""

@@ -1,9 +1,9 @@
 """Visual Genome: region phrases, objects, entity spans. homes.cs.washington.edu/~ranjay/visualgenome
 
-image_data.json and region_descriptions.json are needed; objects.json and region_graphs.json (v1.0, v1.2
-or v1.4) are read where they are. Boxes of regions are "r<region_id>", of objects "o<object_id>". The
-phrase of a region describes that region as a whole; region graphs add character spans inside the phrase.
-There are no official splits.
+image_data.json and region_descriptions.json are needed; objects.json, attributes.json (of those objects)
+and region_graphs.json (v1.0, v1.2 or v1.4) are read where they are. Boxes of regions are "r<region_id>", of
+objects "o<object_id>". The phrase of a region describes that region as a whole; region graphs add character
+spans inside the phrase. There are no official splits.
 """
 
 from collections import Counter
@@ -41,6 +41,7 @@ class Metadata(Struct):
     height: Int32
     url: str = ""
     coco_id: int | None = None
+    flickr_id: int | str | None = None
 
 
 class PictureMembers(Struct):
@@ -50,6 +51,7 @@ class PictureMembers(Struct):
     id: int | None = None
     regions: list[Raw] = []
     objects: list[Raw] = []
+    attributes: list[Raw] = []
 
     @property
     def picture(self) -> str:
@@ -65,21 +67,32 @@ class RegionDescription(Struct):
     phrase: str
 
 
-class SceneObject(Struct):
-    """An object of objects.json; v1.0 calls its id "id"."""
+class Thing(Struct, kw_only=True):
+    """An object as any file lists it; v1.0 calls its id "id"."""
+
+    object_id: int | None = None
+    id: int | None = None
+
+    @property
+    def key(self) -> int | None:
+        return self.id if self.object_id is None else self.object_id
+
+
+class SceneObject(Thing, kw_only=True):
+    """An object of objects.json."""
 
     x: float
     y: float
     w: float
     h: float
-    object_id: int | None = None
-    id: int | None = None
     names: list[str] = []
     merged_object_ids: list[int] = []
 
-    @property
-    def key(self) -> int | None:
-        return self.id if self.object_id is None else self.object_id
+
+class Described(Thing, kw_only=True):
+    """An object of attributes.json; about a third of them have none."""
+
+    attributes: list[str] | None = None
 
 
 class Synset(Struct):
@@ -118,10 +131,12 @@ class _Listed(Struct):
     inline: set[int] = set()  # listed by a region graph only, already reported
 
 
+Index = dict[str, list[tuple[At, Raw]]]  # picture → its undecoded entries in a file
 _metadata = msgspec.json.Decoder(Metadata)
 _members = msgspec.json.Decoder(PictureMembers)
 _description = msgspec.json.Decoder(RegionDescription)
 _object = msgspec.json.Decoder(SceneObject)
+_described = msgspec.json.Decoder(Described)
 _graph = msgspec.json.Decoder(RegionGraph)
 
 
@@ -134,7 +149,10 @@ def read(source: Source) -> Iterator[Row]:
     objects = _optional(source, "objects.json", "no boxes of objects")
     listed = _picture_index(objects) if objects else {}
     if objects:
-        yield from _objects(source, objects, pictures)
+        described: Index = {}
+        if attributes := _optional(source, "attributes.json", "no attributes of objects"):
+            yield from _index(attributes, described)
+        yield from _objects(source, objects, described, pictures)
     if graphs := _optional(source, "region_graphs.json", "no spans inside phrases"):
         yield from _graphs(graphs, listed)
 
@@ -166,8 +184,11 @@ def _pictures(source: Source, path: Path, pictures: set[str]) -> Iterator[Image 
 
 
 def _ids(found: Metadata) -> list[str]:
-    coco = [f"coco:{found.coco_id}"] if found.coco_id is not None else []
-    return [f"vg:{found.image_id}", *coco]
+    others = {"coco": found.coco_id, "flickr": found.flickr_id}
+    return [
+        f"vg:{found.image_id}",
+        *(f"{place}:{name}" for place, name in others.items() if name is not None),
+    ]
 
 
 def _file_of(source: Source, picture: str, url: str = "") -> str:
@@ -238,12 +259,44 @@ def _picture_index(path: Path) -> dict[str, Raw]:
     return index
 
 
-def _objects(source: Source, path: Path, pictures: set[str]) -> Iterator[Row]:
+def _index(path: Path, index: Index) -> Iterator[Finding]:
+    """Fill `index`; an entry that names no picture describes no box and takes none away."""
+    for number, raw in members_of_array(path):
+        at = At(path.name, f"/{number}")
+        try:
+            index.setdefault(_members_of(raw).picture, []).append((at, raw))
+        except DECODE_ERRORS as error:
+            yield flag("images", id_of(raw, "image_id", "id"), "malformed", at, raw, problem(error))
+
+
+def _attributes(picture: str, entries: list[tuple[At, Raw]], said: dict[int, list[str]]) -> Iterator[Finding]:
+    """Fill `said`: object id → attributes."""
+    for at, entry in entries:
+        things = _members.decode(entry).attributes
+        for number, found, wrong in decode_each(things, _described):
+            if found is None or found.key is None:
+                raw, here = things[number], at.inside(f"attributes/{number}")
+                name = f"{picture}/o{id_of(raw, 'object_id', 'id')}"
+                yield flag("regions", name, "malformed", here, raw, wrong or "no object_id")
+            else:
+                said.setdefault(found.key, []).extend(found.attributes or [])
+
+
+def _undescribed(picture: str, said: dict[int, list[str]], at: At) -> Iterator[Finding]:
+    """Attributes of objects that objects.json lacks."""
+    for key, attributes in said.items():
+        if attributes:
+            yield flag("regions", f"{picture}/o{key}", "object_unlisted", at, {"attributes": attributes})
+
+
+def _objects(source: Source, path: Path, described: Index, pictures: set[str]) -> Iterator[Row]:
     for at, entry in _entries(path, "regions"):
         if isinstance(entry, Finding):
             yield entry
             continue
         yield from _undeclared(source, entry.picture, at, pictures)
+        said: dict[int, list[str]] = {}
+        yield from _attributes(entry.picture, described.pop(entry.picture, []), said)
         for index, found, wrong in decode_each(entry.objects, _object):
             here = at.inside(f"objects/{index}")
             if found is None or found.key is None:
@@ -251,11 +304,24 @@ def _objects(source: Source, path: Path, pictures: set[str]) -> Iterator[Row]:
                 name = f"{entry.picture}/o{id_of(raw, 'object_id', 'id')}"
                 yield reject("regions", name, "malformed", here, raw, wrong or "no object_id")
             else:
-                yield _region(entry.picture, found.key, found, next(iter(found.names), ""), here)
+                yield _object_region(entry.picture, found.key, found, said, here)
+        yield from _undescribed(entry.picture, said, at)
+    for picture, entries in described.items():
+        said = {}
+        yield from _attributes(picture, entries, said)
+        yield from _undescribed(picture, said, entries[0][0])
 
 
-def _region(picture: str, key: int, found: SceneObject | GraphObject, name: str, at: At) -> Region:
-    return Region(picture, f"o{key}", found.x, found.y, found.w, found.h, name, [], False, [], *at)
+def _object_region(picture: str, key: int, found: SceneObject, said: dict[int, list[str]], at: At) -> Region:
+    """With the attributes of the object and of those that were merged into it, which leave `said`."""
+    words = [word for one in (key, *found.merged_object_ids) for word in said.pop(one, [])]
+    return _region(picture, key, found, next(iter(found.names), ""), list(dict.fromkeys(words)), at)
+
+
+def _region(
+    picture: str, key: int, found: SceneObject | GraphObject, name: str, attributes: list[str], at: At
+) -> Region:
+    return Region(picture, f"o{key}", found.x, found.y, found.w, found.h, name, attributes, False, [], *at)
 
 
 def _graphs(path: Path, listed: dict[str, Raw]) -> Iterator[Row]:
@@ -295,7 +361,7 @@ def _graph_object(
     if thing.object_id not in known.of and thing.object_id not in known.inline:
         known.inline.add(thing.object_id)
         yield flag("regions", name, "object_unlisted", at, record)
-        yield _region(picture, thing.object_id, thing, thing.name, at)
+        yield _region(picture, thing.object_id, thing, thing.name, [], at)
     if not _touch(region, thing):
         yield flag("regions", name, "object_outside_region", at, record, f"region {region.region_id}")
 

@@ -3,13 +3,15 @@
 The file is mapped, not loaded. One pass in C finds where each member of the outermost object or array
 lies (about 1 GB/s; ~200 bytes of memory a member); each member is decoded when it is asked for, into a
 typed struct. So a bad member costs that member, and only a broken file stops the reader.
+
+JSON allows a key twice in one object, and most parsers keep the last in silence. Here both members come.
 """
 
 import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Raw
@@ -18,14 +20,42 @@ from contract.errors import RawDataError
 
 T = TypeVar("T")
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]  # what a table's column of integers holds
-DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError)  # of one record
-_object = msgspec.json.Decoder(dict[str, Raw])
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # of one record
+BOM = b"\xef\xbb\xbf"
+NO_NUMBERS = (b"NaN", b"Infinity")  # Python's json writes them, JSON does not know them
+# A pair of escaped surrogates, one alone (six bytes), or any other escape.
+ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|u[dD][89a-fA-F][\da-fA-F]{2}|.)"
+)
+LONE = 6
+
+
+class Key:
+    """A key of a JSON object, equal to no other: `dict[Key, …]` holds every member, also of a key repeated."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def keyed(kind: type[T]) -> "msgspec.json.Decoder[T]":
+    """A decoder of a type with `Key`s in it."""
+    return msgspec.json.Decoder(kind, dec_hook=_key)
+
+
+def _key(kind: type, text: object) -> Key:
+    return Key(cast(str, text))
+
+
+_object = keyed(dict[Key, Raw])
 _array = msgspec.json.Decoder(list[Raw])
 
 
 def members_of_object(path: Path) -> Iterator[tuple[str, Raw]]:
-    """(key, value) of a file that holds one object. RawDataError names the file and the byte."""
-    yield from _split(path, _object, "a JSON object").items()
+    """(key, value) of a file that holds one object, repeated keys too. RawDataError names file and byte."""
+    for key, value in _split(path, _object, "a JSON object").items():
+        yield key.text, value
 
 
 def members_of_array(path: Path) -> Iterator[tuple[str, Raw]]:
@@ -35,30 +65,60 @@ def members_of_array(path: Path) -> Iterator[tuple[str, Raw]]:
         yield str(number), member
 
 
+def object_of_arrays(path: Path, form: "msgspec.json.Decoder[T]") -> T:
+    """A file that holds one object with long arrays inside, as a struct of `list[Raw]`.
+
+    RawDataError names the file and the byte.
+    """
+    return _split(path, form, "a JSON object of arrays")
+
+
 def _split(path: Path, decoder: "msgspec.json.Decoder[T]", kind: str) -> T:
     content = _map(path)
     try:
-        return decoder.decode(content)
+        return _decode(decoder, content)
     except msgspec.ValidationError as error:
         raise RawDataError(path, "has another form", found=str(error), expected=kind) from None
-    except DECODE_ERRORS as error:
-        raise _broken(path, error, len(content)) from None
+    except RecursionError:
+        raise RawDataError(path, "is nested too deeply", expected="some hundred levels at most") from None
+    except UnicodeDecodeError as error:
+        raise RawDataError(path, "holds a key that is not UTF-8", found=str(error)) from None
+    except msgspec.DecodeError as error:
+        raise _broken(path, error, content) from None
 
 
-def _map(path: Path) -> mmap.mmap:
-    """The file's bytes, shared with the page cache; the members keep the map alive."""
+def _map(path: Path) -> memoryview:
+    """The file's bytes behind a byte order mark, shared with the page cache; members keep the map alive."""
     if path.stat().st_size == 0:
         raise RawDataError(path, "is empty", fix="download or copy it again")
     with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return memoryview(content)[len(BOM) if content[: len(BOM)] == BOM else 0 :]
 
 
-def _broken(path: Path, error: Exception, size: int) -> RawDataError:
+def _decode(decoder: "msgspec.json.Decoder[T]", content: memoryview) -> T:
+    """The members, also where half a surrogate pair in one of them makes the decoder refuse them all.
+
+    Its escape then begins with a byte that is no UTF-8: the file can be split, and that text alone is refused.
+    """
+    try:
+        return decoder.decode(content)
+    except msgspec.DecodeError:
+        spoiled = ESCAPE.sub(lambda found: (b"\xff" if len(found[0]) == LONE else b"\\") + found[0][1:], content)
+        if spoiled == content:
+            raise
+        return decoder.decode(spoiled)
+
+
+def _broken(path: Path, error: Exception, content: memoryview) -> RawDataError:
     """The error of a file that is cut off or is no JSON; its byte position is in the text."""
     found = re.search(r"\(byte (\d+)\)", str(error))
-    where = int(found.group(1)) if found else size
+    where = int(found.group(1)) if found else len(content)
     what = "is not JSON" if found else "ends in the middle"
-    return RawDataError(f"{path}, byte {where:,}", what, found=str(error), fix="download or copy it again")
+    number = bytes(content[where : where + 8]).startswith(NO_NUMBERS)
+    fix = "JSON has no NaN and no Infinity: write null" if number else "download or copy it again"
+    where += path.stat().st_size - len(content)
+    return RawDataError(f"{path}, byte {where:,}", what, found=str(error), fix=fix)
 
 
 def problem(error: Exception) -> str:

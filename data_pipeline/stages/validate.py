@@ -18,7 +18,7 @@ from contract.files import atomic_path
 from data_pipeline import tables
 from data_pipeline.frames import findings_frame, read_table, reasons, rejected, write_findings, write_table
 from data_pipeline.tables import Account
-from data_pipeline.validation import box_rules, text_rules
+from data_pipeline.validation import box_rules, budgets, negative_rules, text_rules
 from data_pipeline.validation.rules import Rule, Table, apply
 
 _IMAGES = Table("images", pl.col("picture"), ["picture", "file", "drop", "split", "width", "height"])
@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
         findings = findings_frame(found for _, found in judged.values())
         write_findings(folder, findings)
         account.write(folder)
+        budgets.check(settings.budgets.validate, folder, "validate", args.dataset)
         (folder / "box_sizes.json").write_text(json.dumps(sizes, indent=1) + "\n")
     print(f"validate {args.dataset}: {account.summary()}\nvalidate {args.dataset}: {reasons(findings)}")
 
@@ -85,10 +86,11 @@ def validate(
     boxed = box_rules.normalise(regions.kept)
     texts = judge_texts(raw.texts, raw.images, catalogue, boxed)
     entities = judge_entities(raw, texts.kept, boxed)
+    unnamed = without_entity(regions.kept, texts.kept, entities.kept)
     judged = {
         "images": images,
         "texts": texts,
-        "regions": Judged(boxed, regions.findings),
+        "regions": Judged(boxed, pl.concat([regions.findings, unnamed])),
         "entities": entities,
     }
     return judged, sizes
@@ -114,7 +116,16 @@ def judge_regions(
     declared = _with_file_size(images, catalogue).filter(pl.col("W").is_not_null())
     sizes = declared.select("picture", "W", "H", size_differs=_size_differs()).unique("picture", keep="first")
     joined = regions.join(sizes, on="picture", how="left", maintain_order="left")
-    return Judged(*apply(joined, _REGIONS, box_rules.rules(settings)))
+    return Judged(*apply(box_rules.in_pixels(joined), _REGIONS, box_rules.rules(settings)))
+
+
+def without_entity(regions: pl.DataFrame, texts: pl.DataFrame, entities: pl.DataFrame) -> pl.DataFrame:
+    """The findings of boxes that are nothing to the kept texts and spans, and have no name of their own."""
+    placed = entities.join(texts.select("text", "picture"), on="text")
+    links = [texts.select("picture", region="about"), placed.select("picture", region="regions")]
+    mentioned = pl.concat(links).explode("region").unique().with_columns(mentioned=True)
+    joined = regions.join(mentioned, on=["picture", "region"], how="left", maintain_order="left")
+    return apply(joined, _REGIONS, [box_rules.WITHOUT_ENTITY])[1]
 
 
 def _with_file_size(images: pl.DataFrame, catalogue: pl.DataFrame) -> pl.DataFrame:
@@ -145,8 +156,9 @@ def judge_texts(
     unique, among = apply(sound, _TEXTS, text_rules.AMONG_OTHERS)
     lost = among.filter(outcome="reject")["id"]
     agreed, full = apply(unique, _TEXTS, [text_rules.statements_of(lost)])
-    kept, members = _drop_lost_pictures(agreed, catalogue.select("picture"))
-    return Judged(kept.select(texts.columns), pl.concat([own, among, full, members]))
+    honest, negatives = negative_rules.drop_unsound(agreed)
+    kept, members = _drop_lost_pictures(honest, catalogue.select("picture"))
+    return Judged(kept.select(texts.columns), pl.concat([own, among, full, negatives, members]))
 
 
 def _drop_lost_pictures(texts: pl.DataFrame, pictures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

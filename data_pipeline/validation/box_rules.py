@@ -1,7 +1,8 @@
 """What makes a box unusable, and what is mended: a table of (reason, predicate).
 
 Columns: x, y, w, h (pixels, top-left), W, H (the picture file's size; null if the picture was rejected),
-size_differs (the declared size is not the file's, so its boxes mean other pixels).
+size_differs (the declared size is not the file's, so its boxes mean other pixels), mask (x, y, w, h of the
+box around the mask, or nothing).
 """
 
 import polars as pl
@@ -11,7 +12,7 @@ from contract.params import BoxRules
 from data_pipeline.validation.rules import Rule, again
 
 NOTHING = 1e-9  # of the picture's side: no width at all, but for rounding
-SIZES = (0.0001, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05)  # shares of the picture
+SIZES = (0.0, 0.0001, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05)  # shares of the picture
 
 X, Y, W, H = pl.col("x"), pl.col("y"), pl.col("W"), pl.col("H")
 RIGHT, BOTTOM = X + pl.col("w"), Y + pl.col("h")
@@ -19,6 +20,13 @@ OVERHANG = pl.max_horizontal(-X, -Y, RIGHT - W, BOTTOM - H)  # pixels beyond the
 SHOWN_W = pl.min_horizontal(RIGHT, W) - pl.max_horizontal(X, pl.lit(0.0))
 SHOWN_H = pl.min_horizontal(BOTTOM, H) - pl.max_horizontal(Y, pl.lit(0.0))
 AREA = (SHOWN_W / W) * (SHOWN_H / H)
+MASK_X, MASK_Y, MASK_W, MASK_H = (pl.col("mask").list.get(side, null_on_oob=True) for side in range(4))
+MASK_EDGES = ((MASK_X, X), (MASK_Y, Y), (MASK_X + MASK_W, RIGHT), (MASK_Y + MASK_H, BOTTOM))
+MASK_DIFFERENCE = pl.max_horizontal((mask - box).abs() for mask, box in MASK_EDGES)  # pixels, worst edge
+MASK_DETAIL = pl.format("{} px", MASK_DIFFERENCE.round(2))
+# Boxes without a name belong to phrases, and one box may well have several; crowds overlap by nature.
+NAMED = (pl.col("name") != "") & ~pl.col("crowd")
+REPEATED = NAMED & again("picture", "x", "y", "w", "h", "name", "crowd")
 
 
 def rules(settings: BoxRules) -> list[Rule]:
@@ -37,7 +45,23 @@ def rules(settings: BoxRules) -> list[Rule]:
         Rule("box_outside", "reject", outside, pl.format("{} px beyond", OVERHANG)),
         Rule("box_too_small", "reject", settings.min_area > AREA, pl.format("{} of the picture", AREA)),
         Rule("box_overhang", "repair", OVERHANG > 0, pl.format("{} px clipped", OVERHANG)),
+        Rule("duplicate_box", "flag", REPEATED),
+        Rule("mask_differs", "flag", settings.max_mask_difference < MASK_DIFFERENCE, MASK_DETAIL),
     ]
+
+
+# Asked of kept boxes when the texts are judged. mentioned: true where a kept text or span names the box.
+UNMENTIONED = (pl.col("name") == "") & pl.col("mentioned").is_null()
+WITHOUT_ENTITY = Rule("region_without_entity", "flag", UNMENTIONED)
+
+
+def in_pixels(found: pl.DataFrame) -> pl.DataFrame:
+    """x, y, w, h of every box in pixels: a normalised one times the size of the file, where there is one."""
+    shares = pl.col("normalised") & W.is_not_null()
+    sides = {"x": W, "y": H, "w": W, "h": H}
+    return found.with_columns(
+        pl.when(shares).then(pl.col(name) * side).otherwise(name) for name, side in sides.items()
+    )
 
 
 def normalise(kept: pl.DataFrame) -> pl.DataFrame:

@@ -11,27 +11,38 @@ from data_pipeline.pictures.placement import TRAIN
 from data_pipeline.validation.rules import Rule, again
 
 CONTENT = pl.col("content")
+CONTROL = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F]"  # tab and line break are legal: real phrases hold them
+DAMAGE = r"[\x{80}-\x{9F}\x{FFFD}]"  # letters that a wrong decoding lost; no one types these
+MOJIBAKE = (
+    r"[ÂÃ][\x{A0}-\x{BF}]|â€"  # "Ã©": bytes of UTF-8 read as Latin-1. Could be meant, so the text stays
+)
 FULL = ".full"  # ends the id of a question's full answer
 SPLIT = pl.col("picture_split")
 # A picture can stand in train and in an evaluation split; its texts of the other side must not follow it.
 CROSSES = (pl.col("split") != "") & ((pl.col("split") == TRAIN) != (SPLIT == TRAIN))
 NO_REPEATS = ("question", "edit", "phrase")  # full answers may well repeat
 
+UNREADABLE = [  # of a true text or of one given as false
+    Rule("blank_text", "reject", CONTENT.str.strip_chars() == ""),
+    Rule("control_characters", "reject", CONTENT.str.contains(CONTROL)),
+    Rule("encoding_damage", "reject", CONTENT.str.contains(DAMAGE)),
+]
 OWN = [
     Rule("unknown_picture", "reject", ~pl.col("declared")),
     Rule("picture_rejected", "reject", SPLIT.is_null()),
     Rule("split_differs", "reject", CROSSES, pl.format("{}, the picture is {}", "split", SPLIT)),
     Rule("duplicate_id", "reject", again("text")),
-    Rule("blank_text", "reject", CONTENT.str.strip_chars() == ""),
+    *UNREADABLE,
     Rule("target_rejected", "reject", pl.col("target_lost")),
     Rule("region_rejected", "reject", pl.col("about_lost")),
+    Rule("mojibake", "flag", CONTENT.str.contains(MOJIBAKE)),
 ]
 
 
 # Among the sound texts of the same picture.
 ANSWERS = pl.col("answer").drop_nulls().n_unique().over("picture", "role", "content")
 CONFLICT = (pl.col("role") == "question") & (ANSWERS > 1)
-REPEAT = again("picture", "role", "content", "answer") & pl.col("role").is_in(NO_REPEATS)
+REPEAT = again("picture", "role", "type", "content", "answer") & pl.col("role").is_in(NO_REPEATS)
 AMONG_OTHERS = [
     Rule("conflicting_answers", "reject", CONFLICT & (SPLIT == TRAIN)),
     Rule("conflicting_answers", "flag", CONFLICT),

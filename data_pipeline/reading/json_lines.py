@@ -1,0 +1,38 @@
+"""Records of a file that holds one JSON array, or one JSON value a line: the content tells, not the name."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Raw
+
+from contract.errors import RawDataError
+from data_pipeline.reading.json_stream import members_of_array
+
+BOM = b"\xef\xbb\xbf"
+LONGEST_LINE = 1 << 24  # bytes; a longer one is no record
+START = 1 << 16  # bytes that must hold more than blanks
+
+
+def records(path: Path) -> Iterator[tuple[str, Raw]]:
+    """(index or line as text, from 0; value). A line that is no JSON fails where it is decoded, alone.
+
+    RawDataError names the file, and the line or byte.
+    """
+    with path.open("rb") as file:
+        start = file.read(START).removeprefix(BOM).lstrip()
+    if not start:
+        raise RawDataError(path, "is empty", fix="download or copy it again")
+    yield from members_of_array(path) if start.startswith(b"[") else _lines(path)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Raw]]:
+    with path.open("rb") as file:
+        lines = iter(lambda: file.readline(LONGEST_LINE + 1), b"")
+        for number, line in enumerate(lines):
+            if len(line) > LONGEST_LINE:
+                expected = f"at most {LONGEST_LINE:,} bytes"
+                raise RawDataError(
+                    f"{path}, line {number + 1:,}", "is too long for a record", expected=expected
+                )
+            if content := line.removeprefix(BOM).strip():
+                yield str(number), Raw(content)
