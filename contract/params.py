@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from contract.column import Dtype, Output, Transform
 from contract.errors import ParamsError
+from contract.record import Role
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -95,14 +96,34 @@ class BoxRules(Strict, frozen=True):
 
     max_overhang: Annotated[float, Meta(ge=0.0)] = 2.0
     min_area: Share = 0.0
+    max_mask_difference: Annotated[float, Meta(ge=0.0)] = 2.0  # between the edges of a box and of its mask
+
+
+class Budgets(Strict, frozen=True):
+    """Per stage, {reason: share of the rows of a table that it may take}. A stage that finds more fails."""
+
+    read: dict[str, Share] = {}
+    scan: dict[str, Share] = {}
+    images: dict[str, Share] = {}
+    validate: dict[str, Share] = {}
+    spans: dict[str, Share] = {}
+    features: dict[str, Share] = {}
 
 
 class Tokenizer(Strict, frozen=True):
     """The tokenizer of the texts."""
 
     name: str  # a tokenizers JSON file: stage spans depends on it
+    # Tokens that the model reads, its two specials among them; only counted, texts stay whole.
+    length: Annotated[int, Meta(ge=3)] = 77
     # The demo's tokenizer knows only the demo's words: other data needs this said on purpose.
     allow_demo: bool = False
+
+
+class Spans(Strict, frozen=True):
+    """Stage spans. match: roles of texts in which things are found by name where the source marks none."""
+
+    match: tuple[Role, ...] = ("caption", "edit")
 
 
 class Encoder(Strict, frozen=True):
@@ -122,11 +143,39 @@ class Encoder(Strict, frozen=True):
     allow_demo_weights: bool = False
 
 
+class Selection(Strict, frozen=True):
+    """Which neighbours become negatives; names as in sentence-transformers' `mine_hard_negatives`.
+
+    Ranks and scores (cosines) are of what is left when all that is known to be no negative has gone.
+    """
+
+    num_negatives: Positive = 16
+    range_min: Count = 0  # nearest ones that are passed over, as too likely true
+    range_max: Positive = 32  # ranks that are looked at
+    min_score: float | None = None
+    max_score: float | None = None
+    sampling_strategy: Literal["top", "random"] = "top"
+
+
+class TextSelection(Selection, frozen=True):
+    """The same for texts (statements, captions, phrases), and what their swaps may take for granted."""
+
+    num_negatives: Positive = 4
+    encoder: Literal["tfidf"] = "tfidf"
+    dimensions: Positive = 256  # of a text's vector, a power of two
+    swaps: Count = 4  # changed texts per text, at most
+    exhaustive: list[str] = []  # datasets whose boxes show every thing of the names that they use
+
+
 class NegativesParams(Strict, frozen=True):
-    """Stage negatives: exact picture neighbours in one encoder's feature space."""
+    """Stage negatives: neighbours of pictures in one encoder's feature space, of texts in their words'."""
 
     encoder: str
-    per_picture: Positive = 16
+    pictures: Selection = Selection()
+    text: TextSelection = TextSelection()
+    exact_up_to: Count = 100_000  # vectors; more are searched by FAISS in a few cells
+    probes: Positive = 256  # cells per query, at most
+    min_recall: Share = 0.99  # of a sample's true neighbours, or the stage fails
 
 
 class ShardsParams(Strict, frozen=True):
@@ -146,11 +195,15 @@ class Params(Strict, kw_only=True, frozen=True):
 
     seed: int = 0
     workers: Positive = 2  # processes per stage; does not change a byte
+    # Whether stage features may encode anew what dvc.lock names and nobody has fetched to this machine.
+    encode_unfetched: bool = False
     demo: dict[str, Demo] = {}
     pretrain: dict[str, Pretrain] = {}
     datasets: dict[str, Dataset]
     boxes: BoxRules = BoxRules()
+    budgets: Budgets = Budgets()
     tokenizer: Tokenizer
+    spans: Spans = Spans()
     encoders: dict[str, Encoder]
     negatives: NegativesParams
     shards: ShardsParams = ShardsParams()
@@ -176,6 +229,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
             found=params.negatives.encoder,
             expected=f"one of {', '.join(params.encoders)}",
         )
+    _check_negatives(path, params)
     return params
 
 
@@ -273,6 +327,23 @@ def _check_weights(path: Path, name: str, weights: str) -> None:
     ):
         expected = f"{' or '.join(SOURCES)}, or a file under {WEIGHTS}/"
         raise ParamsError(path, f"encoders.{name}.weights", found=weights, expected=expected)
+
+
+def _check_negatives(path: Path, params: Params) -> None:
+    text = params.negatives.text
+    for name, chosen in (("pictures", params.negatives.pictures), ("text", text)):
+        least = chosen.range_min + chosen.num_negatives
+        if chosen.range_max < least:
+            expected = f"range_min + num_negatives or more, which is {least}"
+            raise ParamsError(path, f"negatives.{name}.range_max", found=chosen.range_max, expected=expected)
+    if text.dimensions & (text.dimensions - 1):
+        raise ParamsError(
+            path, "negatives.text.dimensions", found=text.dimensions, expected="a power of two"
+        )
+    for name in text.exhaustive:
+        if name not in params.datasets:
+            expected = f"one of {', '.join(params.datasets)}"
+            raise ParamsError(path, "negatives.text.exhaustive", found=name, expected=expected)
 
 
 def _stays_inside(place: str) -> bool:

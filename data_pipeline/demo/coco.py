@@ -1,6 +1,6 @@
 """Generated COCO 2017 in the official files: polygons, a few RLE crowds, five captions a picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -26,35 +26,35 @@ LICENSES = [{"url": "http://creativecommons.org/licenses/by/2.0/", "id": 4, "nam
 
 @dataclass
 class Coco:
-    """Scenes by picture id, per split."""
+    """Per split: scenes by picture id, and the rows of the files."""
 
     scenes: dict[str, dict[int, Scene]]
-    seed: int
+    images: dict[str, list[Json]] = field(default_factory=dict)
+    instances: dict[str, list[Json]] = field(default_factory=dict)
+    captions: dict[str, list[Json]] = field(default_factory=dict)
 
     def files(self) -> dict[str, Any]:
         """The annotation files: name → content."""
+        kinds = [
+            {"supercategory": "shape", "id": number, "name": name} for name, number in CATEGORIES.items()
+        ]
         found = {}
-        for split, scenes in self.scenes.items():
-            base = {
-                "info": INFO,
-                "licenses": LICENSES,
-                "images": [_image(split, *item) for item in scenes.items()],
-            }
-            instances = [
-                row for image, scene in scenes.items() for row in instance_rows(image, scene, self.seed)
-            ]
-            captions = [
-                row for image, scene in scenes.items() for row in caption_rows(image, scene, self.seed)
-            ]
-            kinds = [
-                {"supercategory": "shape", "id": number, "name": name} for name, number in CATEGORIES.items()
-            ]
-            found[f"annotations/instances_{split}2017.json"] = base | {
-                "annotations": instances,
-                "categories": kinds,
-            }
-            found[f"annotations/captions_{split}2017.json"] = base | {"annotations": captions}
+        for split, images in self.images.items():
+            base = {"info": INFO, "licenses": LICENSES, "images": images}
+            instances = {"annotations": self.instances[split], "categories": kinds}
+            found[f"annotations/instances_{split}2017.json"] = base | instances
+            found[f"annotations/captions_{split}2017.json"] = base | {"annotations": self.captions[split]}
         return found
+
+
+def generate(scenes: dict[str, dict[int, Scene]], seed: int) -> Coco:
+    """A sound COCO of these scenes."""
+    world = Coco(scenes)
+    for split, shown in scenes.items():
+        world.images[split] = [_image(split, *item) for item in shown.items()]
+        world.instances[split] = [row for item in shown.items() for row in instance_rows(*item, seed)]
+        world.captions[split] = [row for item in shown.items() for row in caption_rows(*item, seed)]
+    return world
 
 
 def image_file(split: str, image: int) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from contract.seeds import rng
-from data_pipeline.demo.coco import Coco
+from data_pipeline.demo.coco import Coco, generate
 from data_pipeline.demo.defects import Victims
 from data_pipeline.demo.gqa import FIRST_PICTURE, Gqa
 from data_pipeline.demo.render import COPY_QUALITY, draw, encode
@@ -92,4 +92,4 @@ def _coco(
         coco_ids |= {image: number for number, image in shown.items()}
         own = {number: sample_scene(seed, f"coco-{number}", 0) for number in ids if number not in shown}
         scenes[split] = {number: known[image] for number, image in shown.items()} | own
-    return Coco(scenes, seed), coco_ids
+    return generate(scenes, seed), coco_ids

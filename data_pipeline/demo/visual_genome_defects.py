@@ -76,6 +76,8 @@ def _plant_texts(world: VisualGenome, victims: Victims[int], ledger: Ledger) -> 
         row = _region_without_graph(world, image)
         row["phrase"] = ""
         ledger.add("visual_genome", "texts", [str(row["region_id"])], "blank_text", "reject")
+        region = f"{image}/r{row['region_id']}"
+        ledger.add("visual_genome", "regions", [region], "region_without_entity", "flag")
     for image in victims.take(ledger.count(3)):
         row = _region_without_graph(world, image)
         del row["phrase"]

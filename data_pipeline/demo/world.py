@@ -10,6 +10,7 @@ from contract.params import Demo, DemoCirr, DemoGqa
 from data_pipeline.demo import (
     cirr,
     cirr_defects,
+    coco_defects,
     gqa,
     gqa_defects,
     overlap,
@@ -63,6 +64,9 @@ def build(folder: Path, settings: Demo, seed: int, progress: Progress, workers: 
     gqa_defects.plant(gqa_world, alone, encoded, seed, ledger, spoiled)
     jpeg_inside = cirr_defects.plant(cirr_world, copied, set(lent), seed, ledger, spoiled)
     visual_genome_defects.plant(vg_world, vg_photos.own, seed, ledger, spoiled)
+    elsewhere = set(vg_photos.coco_ids.values())
+    coco_own = [image for image in coco_world.scenes["train"] if image not in elsewhere]
+    coco_defects.plant(coco_world, coco_own, seed, ledger, spoiled)
 
     _write_annotations(folder / "gqa", gqa_world.files())
     _write_annotations(folder / "cirr", cirr_world.files())

@@ -31,7 +31,7 @@ LONE = 6
 
 
 class Key:
-    """A key of a JSON object, equal to no other: `dict[Key, …]` holds every member, also of a key repeated."""
+    """A key of a JSON object, equal to no other: `dict[Key, …]` holds both members of a repeated key."""
 
     __slots__ = ("text",)
 
@@ -97,17 +97,19 @@ def _map(path: Path) -> memoryview:
 
 
 def _decode(decoder: "msgspec.json.Decoder[T]", content: memoryview) -> T:
-    """The members, also where half a surrogate pair in one of them makes the decoder refuse them all.
-
-    Its escape then begins with a byte that is no UTF-8: the file can be split, and that text alone is refused.
-    """
+    """The members, also where half a surrogate pair in one of them makes the decoder refuse them all."""
     try:
         return decoder.decode(content)
     except msgspec.DecodeError:
-        spoiled = ESCAPE.sub(lambda found: (b"\xff" if len(found[0]) == LONE else b"\\") + found[0][1:], content)
+        spoiled = ESCAPE.sub(_spoil, content)
         if spoiled == content:
             raise
         return decoder.decode(spoiled)
+
+
+def _spoil(escape: re.Match[bytes]) -> bytes:
+    """Half a pair begins with a byte that is no UTF-8: the file can be split, that text alone fails."""
+    return b"\xff" + escape[0][1:] if len(escape[0]) == LONE else escape[0]
 
 
 def _broken(path: Path, error: Exception, content: memoryview) -> RawDataError:

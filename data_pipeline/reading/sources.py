@@ -23,6 +23,7 @@ from msgspec import Raw, Struct
 import data_pipeline.readers
 from contract.errors import RawDataError, unknown_name
 from contract.params import Dataset
+from data_pipeline.reading.raw_files import RawFiles
 from data_pipeline.tables import Block, Finding, Row
 
 Reader = Callable[["Source"], Iterator[Row | Block]]
@@ -37,6 +38,7 @@ class Source(Struct, frozen=True):
     splits: tuple[str, ...]  # what the drop's `shards` names
     options: Mapping[str, Any]  # the reader's own
     where: str  # "params.yaml: datasets.gqa", for errors
+    raw_files: RawFiles  # what `find` found
 
     @property
     def root(self) -> Path:
@@ -47,9 +49,10 @@ class Source(Struct, frozen=True):
         return str(PurePosixPath(self.path) / inside)
 
     def find(self, *places: str, official: str) -> Path:
-        """The first of these paths that is there; RawDataError names what to download."""
+        """The first of these paths that is there, noted as read; RawDataError names what to download."""
         for place in places:
             if (self.root / place).exists():
+                self.raw_files.note(self.root / place)
                 return self.root / place
         what = "no such folder" if not self.root.is_dir() else f"holds no {places[0]}"
         fix = f"put {official} there, or name another folder in {self.where}"
@@ -88,11 +91,11 @@ def _json(record: object) -> str:
     return json.dumps(record, ensure_ascii=False)
 
 
-def sources(name: str, dataset: Dataset) -> list[Source]:
-    """The drops of a dataset, in the order of params.yaml."""
+def sources(name: str, dataset: Dataset, raw_files: RawFiles) -> list[Source]:
+    """The drops of a dataset, in the order of params.yaml. raw_files: takes note of what is opened."""
     where = f"params.yaml: datasets.{name}"
     return [
-        Source(Path(dataset.folder), drop.path, number, tuple(drop.shards), dataset.options, where)
+        Source(Path(dataset.folder), drop.path, number, tuple(drop.shards), dataset.options, where, raw_files)
         for number, drop in enumerate(dataset.raw)
     ]
 
