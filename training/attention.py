@@ -77,7 +77,7 @@ class ByPicture:
         first = count.cumsum(0) - count
         slot = torch.empty_like(text_picture)
         slot[order] = torch.arange(len(order), device=order.device) - first[text_picture[order]]
-        self.pictures, self.slots = pictures, int(count.max())
+        self.pictures, self.slots = pictures, max(1, int(count.max()))
         self.place = text_picture * self.slots + slot
 
     def pack(self, x: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class Batch:
     tokens: Tensor  # [T, L] int64, 0 where there is none
     token_mask: Tensor  # [T, L] bool
     text_picture: Tensor  # [T] into P
+    rows: dict[str, Tensor]  # task → the rows of T that it takes
     text_id: list[str]  # [T]
     text_type: list[str]  # [T] "query/attr"
     answer: Tensor  # [T] into the answer vocabulary, -1 unknown

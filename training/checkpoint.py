@@ -22,20 +22,32 @@ Which = Literal["last", "best"]
 
 
 class Sums(Struct, forbid_unknown_fields=True):
-    """What the next line of the log is a mean of: summed since the last one, over `steps` and `items`."""
+    """What the next line of the log is a mean of, summed since the last one.
+
+    loss: over steps. texts: read in them. measures: "vqa/accuracy" → sum and count.
+    """
 
     loss: float = 0.0
-    correct: float = 0.0
-    items: int = 0
     steps: int = 0
+    texts: int = 0
+    measures: dict[str, tuple[float, int]] = {}
+
+    def add(self, name: str, total: float, count: int) -> None:
+        """Add to a measure."""
+        before, counted = self.measures.get(name, (0.0, 0))
+        self.measures[name] = before + total, counted + count
+
+    def means(self) -> dict[str, float]:
+        """Every measure as a mean."""
+        return {name: total / max(1, count) for name, (total, count) in self.measures.items()}
 
 
 class State(Struct, forbid_unknown_fields=True):
-    """Where a run stands. position: rows consumed; best: highest development accuracy so far."""
+    """Where a run stands. position: rows consumed; best: the highest development score so far."""
 
     step: int
     position: int
-    best: float = -1.0
+    best: float | None = None
     sums: Sums = msgspec.field(default_factory=Sums)
 
 

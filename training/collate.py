@@ -11,6 +11,7 @@ from torch import Tensor
 from contract.geometry import affine
 from contract.manifest import FeatureManifest
 from contract.record import Record, Text
+from training.needs import Need
 from training.shards import Place
 
 MEMBERS = 5  # of a CIRR image set without its reference
@@ -41,6 +42,14 @@ def texts(chosen: Sequence[Chosen], answers: dict[str, int], max_tokens: int) ->
         "text_id": [entry.text.id for entry in chosen],
         "text_type": [entry.text.type for entry in chosen],
         "answer": _ints(known),
+    }
+
+
+def rows(chosen: Sequence[Chosen], needs: Mapping[str, Need]) -> dict[str, Tensor]:
+    """Task → which of the texts it can use."""
+    return {
+        task: _ints([row for row, entry in enumerate(chosen) if need.usable(entry.text)])
+        for task, need in needs.items()
     }
 
 

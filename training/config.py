@@ -21,10 +21,23 @@ class Strict(Struct, forbid_unknown_fields=True, frozen=True):
     """A section in which an unknown key is an error."""
 
 
-class Task(Strict, frozen=True):
-    """One task of the run and its weight in the loss."""
+class Vqa(Strict, frozen=True):
+    """Answers to questions. label_smoothing: share of the target that is spread over all answers."""
 
     weight: AboveZero = 1.0
+    label_smoothing: Share = 0.0
+
+
+class Tasks(Strict, frozen=True):
+    """The tasks of a run, each with its weight in the loss; what is not named is not trained."""
+
+    vqa: Vqa | None = None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Name → settings, in the order above, whatever that of the file."""
+        named = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: options for name, options in named.items() if options is not None}
 
 
 class Fusion(Strict, frozen=True):
@@ -83,13 +96,14 @@ class Train(Strict, frozen=True):
     development: share of the training pictures that is never trained on and chooses the best checkpoint.
     """
 
-    tasks: dict[str, Task] = msgspec.field(default_factory=lambda: {"vqa": Task()})
+    tasks: Tasks = Tasks(vqa=Vqa())
     inputs: dict[str, str] = {}
     fusion: Fusion = Fusion()
     model: Model = Model()
     masking: Masking = Masking()
     optim: Optim = Optim()
     development: Share = 0.05
+    best: str | None = None  # "vqa/accuracy": what chooses the best checkpoint; by default of the first task
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: Positive = 200  # optimizer steps; an epoch's end makes one too
     log_every: Positive = 10  # optimizer steps
@@ -120,6 +134,10 @@ def load(path: Path, overrides: list[str]) -> tuple[Train, int]:
             f"{path}: train.inputs", "no feature column is named", fix="name one, or say --blind"
         )
     train = params.convert(settings, Train, f"{path}: train")
+    if not train.tasks.chosen:
+        raise ParamsError(
+            f"{path}: train.tasks", "names no task", expected=" or ".join(Tasks.__struct_fields__)
+        )
     if train.optim.batch % train.optim.accumulate:
         raise ParamsError(
             f"{path}: train.optim",

@@ -19,7 +19,6 @@ from training.model import FusionModel
 from training.run import Run, RunConfig
 from training.shards import TRAIN, ShardSet, open_shards
 from training.stream import Stream
-from training.tasks import task
 
 EXAMPLES = """\
 examples:
@@ -158,8 +157,6 @@ def _begin(options: argparse.Namespace) -> Session:
 
 def _check_names(settings: Train) -> None:
     """Names that nothing looks up before the first batch."""
-    for name in settings.tasks:
-        task(name)
     for key, chosen, known in (
         ("kind", settings.masking.kind, masking.KINDS),
         ("fill", settings.masking.fill, filling.KINDS),
@@ -171,12 +168,12 @@ def _check_names(settings: Train) -> None:
 def _print_init(source: Path, loaded: list[str], new: list[str]) -> None:
     print(f"init     {source}: {len(loaded)} parameters loaded, {len(new)} new")
     for title, names in (("loaded", loaded), ("new", new)):
-        for module, group in groupby(names, lambda name: ".".join(name.split(".")[:2])):
+        for module, group in groupby(names, lambda name: ".".join(name.split(".")[:3])):
             print(f"{title:<8} {module}: {', '.join(group)}")
 
 
 def _name(settings: Train) -> Path:
-    name = "-".join([*settings.tasks, *(["blind"] if not settings.inputs else [])])
+    name = "-".join([*settings.tasks.chosen, *(["blind"] if not settings.inputs else [])])
     return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
 
 
@@ -205,7 +202,7 @@ def _streams(shards: ShardSet, settings: Train, seed: int, position: int) -> tup
     part = partial(
         Stream,
         shards,
-        list(settings.tasks),
+        list(settings.tasks.chosen),
         max_tokens=settings.model.max_tokens,
         threads=settings.threads,
         ahead=settings.ahead,

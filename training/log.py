@@ -71,7 +71,9 @@ def describe(values: dict[str, float]) -> str:
     if "train/loss" in values:
         parts.append(f"loss {values['train/loss']:.3f}")
     parts += [
-        f"{name.split('/')[-1]} {value:.3f}" for name, value in values.items() if name.endswith("accuracy")
+        f"{name.removeprefix('train/').replace('/', ' ')} {value:.3f}"
+        for name, value in values.items()
+        if name.endswith("accuracy")
     ]
     if "speed/texts_per_second" in values:
         parts.append(f"{values['speed/texts_per_second']:,.0f} texts/s")

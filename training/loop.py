@@ -17,16 +17,17 @@ from training.checkpoint import State, Sums
 from training.config import Train
 from training.log import Log
 from training.model import FusionModel
+from training.outcome import Outcome
 from training.stream import Stream
-from training.tasks import task
+from training.tasks import TASKS
 
 
 class Clock(Struct):
-    """Where the last line of the log, or this process, began. items: of the sums at that time."""
+    """Where the last line of the log, or this process, began. texts: of the sums at that time."""
 
     started: float
     waited: float
-    items: int
+    texts: int
 
 
 def train(
@@ -66,9 +67,8 @@ def train(
                 clock = _clock(stream, state.sums)
             end_of_epoch = state.step % epoch_steps == 0 or state.step == steps
             if end_of_epoch or state.step % settings.checkpoint_every == 0:
-                state = _checkpoint(
-                    model, optimizer, development if end_of_epoch else None, state, run, where, log
-                )
+                held = development if end_of_epoch else None
+                state = _checkpoint(model, optimizer, held, settings, state, run, where, log)
         if stream.truncated:
             log.say(f"{stream.truncated:,} texts were cut at {stream.max_tokens} tokens")
     return state
@@ -85,12 +85,13 @@ def _backward(
 ) -> float:
     """Gradients of the mean loss over all texts of a step, part by part; their norm before clipping."""
     model.train()
-    totals = {name: sum(task(name).texts(part) for part in parts) for name in settings.tasks}
+    totals = {name: sum(TASKS[name].texts(part) for part in parts) for name in settings.tasks.chosen}
     for number, part in enumerate(parts):
         torch.manual_seed(seed64(seed, "dropout", state.step, number))
-        shares = {name: task(name).texts(part) / max(1, total) for name, total in totals.items()}
+        shares = {name: TASKS[name].texts(part) / max(1, total) for name, total in totals.items()}
         loss = _loss(model, part.to(where), settings, shares, where, state.sums)
         state.sums.loss += _finite("loss", loss.detach(), [part])
+        state.sums.texts += len(part.text_id)
         loss.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), settings.optim.clip)
     state.sums.steps += 1
@@ -108,12 +109,15 @@ def _loss(
     """A part's share of its step's loss. shares: of the step's texts of each task."""
     total = torch.zeros((), device=where)
     with device.autocast(where, settings.precision):
-        for name, row in settings.tasks.items():
-            outcome = task(name).outcome(model, batch)
-            total = total + row.weight * shares[name] * outcome.loss
-            sums.items += outcome.items
-            sums.correct += float(outcome.correct)
+        for name, outcome in model(batch).items():
+            total = total + settings.tasks.chosen[name].weight * shares[name] * outcome.loss
+            _count(sums, name, outcome)
     return total
+
+
+def _count(sums: Sums, task: str, outcome: Outcome) -> None:
+    for measure, (value, count) in outcome.measures.items():
+        sums.add(f"{task}/{measure}", float(value), count)
 
 
 def _finite(what: str, value: Tensor, batches: list[Batch]) -> float:
@@ -130,13 +134,13 @@ def _finite(what: str, value: Tensor, batches: list[Batch]) -> float:
 
 
 def _clock(stream: Stream, sums: Sums) -> Clock:
-    return Clock(time.perf_counter(), stream.waited, sums.items)
+    return Clock(time.perf_counter(), stream.waited, sums.texts)
 
 
 def _metrics(sums: Sums, rate: float, norm: float) -> dict[str, float]:
     return {
         "train/loss": sums.loss / sums.steps,
-        "train/accuracy": sums.correct / max(1, sums.items),
+        **{f"train/{name}": value for name, value in sums.means().items()},
         "train/learning_rate": rate,
         "train/gradient_norm": norm,
     }
@@ -146,7 +150,7 @@ def _speed(sums: Sums, clock: Clock, stream: Stream) -> dict[str, float]:
     """Of the time since the clock was set. waiting: share of it that the step stood still for data."""
     seconds = time.perf_counter() - clock.started
     return {
-        "speed/texts_per_second": (sums.items - clock.items) / seconds,
+        "speed/texts_per_second": (sums.texts - clock.texts) / seconds,
         "speed/waiting": (stream.waited - clock.waited) / seconds,
     }
 
@@ -155,6 +159,7 @@ def _checkpoint(
     model: FusionModel,
     optimizer: torch.optim.Optimizer,
     development: Stream | None,
+    settings: Train,
     state: State,
     run: Path,
     where: torch.device,
@@ -162,23 +167,28 @@ def _checkpoint(
 ) -> State:
     best = False
     if development is not None:
-        accuracy = development_accuracy(model, development, where)
-        best = accuracy > state.best
-        state = State(state.step, state.position, max(accuracy, state.best), state.sums)
-        log.record(state.step, {"development/accuracy": accuracy})
-        log.say(f"step {state.step}: development accuracy {accuracy:.3f}{' (best)' if best else ''}")
+        scores, name = held_out(model, development, where), goal(settings)
+        best = state.best is None or scores[name] > state.best
+        state = State(state.step, state.position, scores[name] if best else state.best, state.sums)
+        log.record(state.step, {f"development/{key}": value for key, value in scores.items()})
+        log.say(f"step {state.step}: development {name} {scores[name]:.3f}{' (best)' if best else ''}")
     checkpoint.save(run, model, optimizer, state, best)
     return state
 
 
+def goal(settings: Train) -> str:
+    """The measure that chooses the best checkpoint: `train.best`, else that of the first task."""
+    first = next(iter(settings.tasks.chosen))
+    return settings.best or f"{first}/{TASKS[first].goal}"
+
+
 @torch.inference_mode()
-def development_accuracy(model: FusionModel, stream: Stream, where: torch.device) -> float:
-    """Accuracy over the held-out part of the training pictures."""
+def held_out(model: FusionModel, stream: Stream, where: torch.device) -> dict[str, float]:
+    """Every measure over the held-out part of the training pictures."""
     model.eval()
     stream.position = 0
-    correct = items = 0
+    sums = Sums()
     for batch in stream:
-        logits = model.answer_logits(batch.to(where))
-        correct += int((logits.argmax(-1).cpu() == batch.answer).sum())
-        items += len(batch.answer)
-    return correct / max(1, items)
+        for name, outcome in model(batch.to(where)).items():
+            _count(sums, name, outcome)
+    return sums.means()

@@ -125,6 +125,7 @@ def single(current: Run, encoded: Encoded, question: str) -> Batch:
             name: torch.zeros(array.shape[:2], dtype=torch.bool) for name, array in encoded.features.items()
         },
         place=encoded.place,
+        rows={"vqa": torch.tensor([0])},
         **collate.texts(chosen, {}, limit),
         **collate.regions(chosen, [], False, limit),
         **collate.targets(chosen, {}),

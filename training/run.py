@@ -16,6 +16,7 @@ from contract.files import sha256_text, write_atomic
 from contract.manifest import FeatureManifest
 from training import checkpoint, config
 from training.config import Train
+from training.heads.vqa import VqaHead
 from training.model import FusionModel, build
 from training.picture import column
 from training.shards import ShardSet
@@ -199,12 +200,12 @@ def _fresh(source: Run, here: Identity, columns: list[str], model: FusionModel) 
     before = [stored.columns[name] for name in source.settings.columns]
     now = [here.columns[name] for name in columns]
     found = [
-        f"picture.normalizers.{n}."
+        f"trunk.picture.normalizers.{n}."
         for n, pair in enumerate(zip(before, now, strict=False))
         if pair[0] != pair[1]
     ]
     if stored.answers != here.answers:
-        found.append(f"vqa.classify.{len(model.vqa.classify) - 1}.")
+        found.append(f"heads.vqa.{VqaHead.ANSWERS}.")
     if stored.tokenizer != here.tokenizer:
-        found.append("text.words.")
+        found.append("trunk.text.words.")
     return found

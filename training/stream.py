@@ -62,7 +62,7 @@ class Stream:
         development: float = 0.0,
         part: str = "train",
     ) -> None:
-        self.shards, self.needs = shards, [need(task) for task in tasks]
+        self.shards, self.needs = shards, {task: need(task) for task in tasks}
         self.batch, self.seed, self.max_tokens = batch, seed, max_tokens
         self.mask, self.epochs, self.negatives = mask or Masking(), epochs, negatives
         self.position, self.stop = position, stop
@@ -73,13 +73,13 @@ class Stream:
         self._tars = Tars()
         self.planner = Planner(
             shards,
-            self.needs,
+            list(self.needs.values()),
             self._tars,
             seed=seed,
             shuffle=shuffle,
             texts_per_image=texts_per_image,
             negatives=negatives,
-            rows=part_of(shards, self.needs, part, development),
+            rows=part_of(shards, list(self.needs.values()), part, development),
         )
 
     def __len__(self) -> int:
@@ -122,7 +122,7 @@ class Stream:
     def _assemble(self, position: int, count: int, readers: ThreadPoolExecutor) -> Batch:
         plan = self.planner.plan(position, count, readers)
         rows = plan.rows
-        wanted = any(need.regions for need in self.needs)
+        wanted = any(need.regions for need in self.needs.values())
         self.truncated += sum(len(entry.text.tokens) > self.max_tokens for entry in plan.chosen)
         return Batch(
             position=position + count,
@@ -133,6 +133,7 @@ class Stream:
             place=collate.places(plan.records, self.shards.features),
             **collate.texts(plan.chosen, self._answers, self.max_tokens),
             **collate.regions(plan.chosen, plan.records[: plan.anchors], wanted, self.max_tokens),
+            rows=collate.rows(plan.chosen, self.needs),
             **collate.targets(plan.chosen, rows),
             **collate.negatives(plan.chosen, plan.near, rows, self.negatives),
         )

@@ -1,49 +1,48 @@
-"""Tasks: what each makes of a batch. One function and one row; the texts it takes stand in `needs`."""
+"""Tasks: the head of each, and what it makes of a batch. A row each; the texts it takes stand in `needs`."""
 
 from collections.abc import Callable
+from typing import Any
 
-import torch.nn.functional as F
 from msgspec import Struct
-from torch import Tensor
+from torch import nn
 
-from contract.errors import unknown_name
 from training.batch import Batch
-from training.model import FusionModel
+from training.heads.vqa import VqaHead
 
 
-class Outcome(Struct):
-    """A task's loss, a scalar tensor: the mean over its texts; items, and how many were `correct`."""
+class Sizes(Struct, frozen=True):
+    """What a head may be built from. answers: size of the answer vocabulary."""
 
-    loss: Tensor
-    items: int
-    correct: Tensor
-
-
-def vqa(model: FusionModel, batch: Batch) -> Outcome:
-    """Cross-entropy of the answer, over questions whose answer is in the vocabulary (`answerable`)."""
-    logits = model.answer_logits(batch).float()
-    known = batch.answer >= 0
-    loss = F.cross_entropy(logits, batch.answer, ignore_index=-1, reduction="sum") / known.sum().clamp(min=1)
-    return Outcome(loss, int(known.numel()), (logits.argmax(-1) == batch.answer).sum())
-
-
-def answerable(batch: Batch) -> int:
-    """The texts that the loss of `vqa` is a mean over."""
-    return int((batch.answer >= 0).sum())
+    hidden: int
+    heads: int
+    layers: int
+    dropout: float
+    answers: int
 
 
 class Task(Struct, frozen=True):
-    """outcome: of a batch. texts: how many its loss is a mean over; the parts of a step weigh by that."""
+    """head: from the sizes and the task's own settings; calling it on (shared, batch) gives an Outcome.
 
-    outcome: Callable[[FusionModel, Batch], Outcome]
+    texts: how many the loss of a batch is a mean over; the parts of a step weigh by that. goal: the measure
+    that chooses the best checkpoint, the higher the better.
+    """
+
+    head: Callable[[Sizes, Any], nn.Module]
     texts: Callable[[Batch], int]
+    goal: str
 
 
-TASKS = {"vqa": Task(vqa, answerable)}
+def answerable(batch: Batch) -> int:
+    """Questions whose answer is in the vocabulary."""
+    return int((batch.answer[batch.rows["vqa"]] >= 0).sum())
 
 
-def task(name: str) -> Task:
-    """The task of that name, or the error that lists them."""
-    if name not in TASKS:
-        raise unknown_name("train.tasks", "task", name, TASKS)
-    return TASKS[name]
+TASKS = {
+    "vqa": Task(
+        lambda sizes, options: VqaHead(
+            sizes.hidden, sizes.heads, sizes.layers, sizes.answers, sizes.dropout, options.label_smoothing
+        ),
+        answerable,
+        "accuracy",
+    )
+}
