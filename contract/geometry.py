@@ -67,7 +67,7 @@ def regrid(
 
 
 def affine(transform: Transform, width: int, height: int) -> Affine:
-    """The map of a picture of `width` × `height` pixels into an encoder's input, exact at any of its sizes."""
+    """The map of a picture of `width` × `height` pixels into an encoder's input, whatever its size."""
     seen_width, seen_height = window(transform, width, height)
     sx, sy = width / seen_width, height / seen_height
     return Affine((sx, sy), ((1 - sx) / 2, (1 - sy) / 2))

@@ -12,7 +12,7 @@ from contract.errors import MismatchError, ShardError
 from contract.files import write_atomic
 
 NAME = "manifest.json"
-T = TypeVar("T", "DataManifest", "FeatureManifest", "NegativesManifest")
+T = TypeVar("T", "DataManifest", "FeatureManifest", "NegativesManifest", "ExportManifest")
 Grid = Annotated[int, Meta(ge=1, le=256)]  # bounds keep a hostile manifest from claiming all memory
 Width = Annotated[int, Meta(ge=1, le=65536)]
 
@@ -122,7 +122,25 @@ class NegativesManifest(Strict):
     searches: dict[str, Certificate] = {}
 
 
-def save(folder: Path, manifest: DataManifest | FeatureManifest | NegativesManifest) -> None:
+class ExportManifest(Strict):
+    """`manifest.json` of self-contained shards: the members of every column stand in one tar.
+
+    features, negatives: the manifests of those columns, without their shards.
+    """
+
+    format: Literal[1]
+    schema: str
+    self_contained: Literal[True]
+    tokenizer: TokenizerFacts
+    answers: list[str]
+    features: dict[str, FeatureManifest]
+    negatives: NegativesManifest | None
+    shards: dict[str, ShardFacts]
+
+
+def save(
+    folder: Path, manifest: DataManifest | FeatureManifest | NegativesManifest | ExportManifest
+) -> None:
     """Write the manifest, readable, keys in the order of the struct."""
     write_atomic(folder / NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
 

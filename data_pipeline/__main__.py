@@ -24,8 +24,11 @@ STAGES = {
     "report": "everything → reports/dataset.html",
 }
 COMMANDS = {
+    "verify": "check every byte of a folder of shards and its columns; say which shard is bad",
+    "export": "shards that hold records, features and negatives in one tar each",
     "show": "look at a shard: its keys, or one record with its picture, boxes and spans",
     "encode": "encode one picture with the encoders of a feature column",
+    "suggest-batch": "measure an encoder, and say which batch and threads to write into params.yaml",
     "tokenizer": "make a tokenizer file from texts, or fetch one",
 }
 EXAMPLE = {
@@ -33,8 +36,11 @@ EXAMPLE = {
     **{name: f"python -m data_pipeline {name} demo" for name in ("demo", "pretrain")},
     **{name: f"python -m data_pipeline {name} gqa" for name in ("read", "scan", "validate", "spans")},
     "features": "python -m data_pipeline features vit",
+    "verify": "python -m data_pipeline verify data --deep",
+    "export": "python -m data_pipeline export --out exported --columns vit,esam",
     "show": "python -m data_pipeline show data/gqa-000.tar",
     "encode": "python -m data_pipeline encode --image x.jpg --manifest features/vit --out /tmp/x",
+    "suggest-batch": "python -m data_pipeline suggest-batch vit",
     "tokenizer": "python -m data_pipeline tokenizer --out weights/tokenizer.json --size 8000 --from read/gqa",
 }
 EXAMPLES = """\
@@ -48,7 +54,7 @@ examples:
 
 def overview() -> argparse.ArgumentParser:
     """The parser that knows the names only."""
-    lines = [f"  {name:<11}{text}" for name, text in (STAGES | COMMANDS).items()]
+    lines = [f"  {name:<14}{text}" for name, text in (STAGES | COMMANDS).items()]
     parser = argparse.ArgumentParser(
         prog="python -m data_pipeline",
         description="Raw image–text–region annotations → validated shards.\n\n" + "\n".join(lines),
@@ -66,7 +72,7 @@ def main(arguments: list[str]) -> int | None:
     name, *rest = arguments
     if name not in STAGES | COMMANDS:
         raise unknown_name("python -m data_pipeline", "stage", name, STAGES | COMMANDS)
-    module = import_module(f"data_pipeline.stages.{name}")
+    module = import_module(f"data_pipeline.stages.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"python -m data_pipeline {name}",
         description=module.__doc__,

@@ -55,7 +55,7 @@ REASONS = {
     "span_unknown": "holds a word that the tokenizer does not know: the span is kept",
     "text_no_tokens": "the tokenizer has no token for the text",
     "text_truncated": "longer than tokenizer.length: the text is kept whole",
-    "feature_not_finite": "the encoder gave a value that float16 cannot hold",
+    "feature_not_finite": "the encoder gave a value that is not finite, or that the column cannot hold",
     "picture_rejected": "its picture was rejected",
     "text_rejected": "its text was rejected",
     "region_rejected": "its box was rejected",

@@ -16,8 +16,17 @@ TINY = {"embed_dim": 16, "num_heads": 2, "depth": 1, "neck_dim": 8}
 
 
 def build(project: Path, *, generated: bool = True, workers: int = 1, **encoder: object) -> None:
-    """params.yaml, pictures/ and images/catalogue.parquet; the encoder `esam` has random weights."""
+    """params.yaml, pictures/ and images/catalogue.parquet."""
     project.mkdir(exist_ok=True)
+    write_params(project, workers=workers, **encoder)
+    (project / "pictures").mkdir(exist_ok=True)
+    for number in range(PICTURES):
+        draw(project, number)
+    write_catalogue(project, generated)
+
+
+def write_params(project: Path, *, workers: int = 1, **encoder: object) -> None:
+    """params.yaml; the encoder `esam` has random weights."""
     entry = {
         "architecture": "esam",
         "model": "efficient_sam_vitt",
@@ -35,10 +44,6 @@ def build(project: Path, *, generated: bool = True, workers: int = 1, **encoder:
         "negatives": {"encoder": "esam"},
     }
     (project / "params.yaml").write_text(yaml.safe_dump(settings))
-    (project / "pictures").mkdir(exist_ok=True)
-    for number in range(PICTURES):
-        draw(project, number)
-    write_catalogue(project, generated)
 
 
 def draw(project: Path, number: int, version: int = 0) -> None:

@@ -1,13 +1,9 @@
 """Hypothesis strategies for what shards hold."""
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from contract.record import NegText, Record, Regions, Text
 from data_pipeline.shards.shard_writer import Sample
-
-settings.register_profile("files", deadline=None)  # a disk shared with other work is slow at times
-settings.load_profile("files")
 
 keys = st.text("abcXYZ019_-", min_size=1, max_size=64)
 contents = st.binary(max_size=1500)

@@ -1,23 +1,28 @@
 """What holds for every encoder: transform, pooling, determinism; and timm's ViTs."""
 
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
+from contract.column import Transform
 from contract.errors import MismatchError, ParamsError
+from contract.geometry import affine, window
 from contract.manifest import WeightsFacts
 from contract.params import Encoder
 from data_pipeline.features import encode
 from data_pipeline.features.encode import Frozen
 from data_pipeline.features.token_encoder import TokenEncoder
+from data_pipeline.features.transforms import transform
 
 SMALL = {"embed_dim": 16, "depth": 1, "num_heads": 2}
+BARE = SMALL | {"class_token": False, "global_pool": "avg"}
 
 
 def settings(**given: object) -> Encoder:
@@ -29,6 +34,10 @@ def settings(**given: object) -> Encoder:
         "grid": 4,
     }
     return Encoder(**(entry | {"options": SMALL} | given))  # type: ignore[arg-type]
+
+
+def load(**given: object) -> TokenEncoder:
+    return encode.load(settings(**given)).model
 
 
 class MeanColour(TokenEncoder):
@@ -51,23 +60,30 @@ def visible(size: int, grid: int, own: int, has_cls: bool) -> Frozen:
 
 
 @given(
-    column=st.integers(0, 7),
-    row=st.integers(0, 7),
-    off=st.floats(-0.25, 0.25),
+    name=st.sampled_from(get_args(Transform)),
+    x=st.floats(0.1, 0.9),
+    y=st.floats(0.1, 0.9),
     width=st.integers(90, 300),
     height=st.integers(90, 300),
 )
-def test_a_coloured_square_peaks_in_the_same_cell_of_every_encoder(
-    column: int, row: int, off: float, width: int, height: int
+def test_a_coloured_square_peaks_where_the_map_says_in_every_encoder_and_transform(
+    name: Transform, x: float, y: float, width: int, height: int
 ) -> None:
+    """As large as a cell of the 8 × 8 grid; half a cell from the edge of one it could peak in either."""
+    place = affine(name, width, height)
+    at = place.apply(np.array([[x, y]]))[0] * 8
+    assume((at > 0.5).all() and (at < 7.5).all() and (abs(at % 1 - 0.5) < 0.3).all())
     pixels = np.full((height, width, 3), 40, np.uint8)
-    left, right = (np.clip((column + off + k) / 8, 0, 1) * width for k in (0.0, 1.0))
-    top, bottom = (np.clip((row + off + k) / 8, 0, 1) * height for k in (0.0, 1.0))
-    pixels[round(top) : round(bottom), round(left) : round(right), 0] = 250
+    reach = np.array(window(name, width, height)) / 16
+    (left, right), (top, bottom) = (
+        np.clip([round(middle - r), round(middle + r)], 0, side)
+        for middle, r, side in zip((x * width, y * height), reach, (width, height), strict=True)
+    )
+    pixels[top:bottom, left:right, 0] = 250
     for frozen in (visible(128, 8, 8, True), visible(64, 8, 16, False), visible(96, 8, 24, False)):
-        tokens = encode.encode(frozen, encode.transform(pixels, frozen.settings)[None])[0]
+        tokens = encode.encode(frozen, transform(pixels, name, frozen.settings.size)[None])[0]
         assert tokens.shape == (frozen.tokens, 3)
-        assert divmod(int(tokens[-64:, 0].argmax()), 8) == (row, column)
+        assert divmod(int(tokens[-64:, 0].argmax()), 8) == (int(at[1]), int(at[0]))
 
 
 @given(grid=st.integers(1, 4), k=st.integers(1, 4), cls=st.booleans(), seed=st.integers(0, 99))
@@ -90,8 +106,59 @@ def test_pixels_are_normalised_once_by_the_models_own_mean() -> None:
 def test_a_vits_tokens_are_cls_then_cells_without_registers() -> None:
     plain = encode.load(settings(options=SMALL | {"reg_tokens": 4}))
     assert plain.model(torch.randn(2, 3, 64, 64)).shape == (2, 17, 16)
-    bare = encode.load(settings(options=SMALL | {"class_token": False, "global_pool": "avg"}))
+    bare = encode.load(settings(options=BARE))
     assert (bare.model.has_cls, bare.tokens) == (False, 16)
+
+
+@pytest.mark.parametrize(
+    ("model", "has_cls"),
+    [
+        ("vit_small_patch14_dinov2", True),
+        ("vit_small_patch14_reg4_dinov2", True),
+        ("vit_small_patch16_224.dino", True),
+        ("vit_base_patch16_clip_224", True),
+        ("vit_base_patch16_siglip_224", False),
+        ("deit_tiny_distilled_patch16_224", True),
+        ("vit_small_patch16_dinov3", True),
+    ],
+)
+def test_timms_families_give_their_grid_at_any_size(model: str, has_cls: bool) -> None:
+    size = 70 if "patch14" in model else 80
+    frozen = encode.load(settings(model=model, size=size, grid=5, options=SMALL))
+    pixels = torch.randn(1, 3, size, size)
+    tokens, before = (
+        load(model=model, size=size, grid=5, output=output)(pixels) for output in ("tokens", "prenorm")
+    )
+    assert tokens.shape == (1, 25 + has_cls, 16) == (1, frozen.tokens, 16)
+    torch.testing.assert_close(frozen.model.model.norm(before), tokens)  # type: ignore[operator, union-attr]
+
+
+def test_a_vits_dense_map_is_fg_clips() -> None:
+    """x + W_o W_v LN(x), then the MLP, without CLS; then the final norm."""
+    options, pixels = SMALL | {"depth": 3, "init_values": 0.1}, torch.randn(2, 3, 64, 64)
+    dense = encode.load(settings(output="dense", options=options))
+    assert (dense.model.has_cls, dense.tokens) == (False, 16)
+    vit: Any = dense.model.model
+    last = vit.blocks[-1]
+    x = vit.blocks[:-1](vit.norm_pre(vit._pos_embed(vit.patch_embed(pixels))))[:, 1:]
+    value = last.attn.qkv(last.norm1(x))[..., -16:]  # queries, keys, values
+    x = x + last.ls1(last.attn.proj(value))
+    x = x + last.ls2(last.mlp(last.norm2(x)))
+    torch.testing.assert_close(dense.model(pixels), vit.norm(x))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"output": "prenorm", "options": BARE}, "norms its pooled vector"),
+        ({"output": "dense", "options": SMALL}, "two blocks or more"),
+        ({"output": "dense", "model": "vit_small_patch16_dinov3"}, "Eva"),
+        ({"output": "dense", "architecture": "esam", "model": "efficient_sam_vitt"}, "expected: .*tokens"),
+    ],
+)
+def test_an_output_that_a_model_does_not_have_is_named(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        encode.load(settings(**given))
 
 
 def test_a_vits_batch_of_two_equals_two_singles_and_its_seed_repeats() -> None:

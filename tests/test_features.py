@@ -1,6 +1,8 @@
 """Stage features: the same bytes however it runs, nothing encoded twice, nothing lost in silence."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from column_project import PICTURES, build, draw, write_catalogue
+from column_project import PICTURES, build, draw, write_catalogue, write_params
 
 from contract import codec, index, manifest
 from contract.errors import FuselineError, MismatchError, RawDataError
 from contract.index import ABSENT
 from contract.manifest import FeatureManifest
+from contract.quantise import dequantise
 from data_pipeline.__main__ import main
 from data_pipeline.features import encode, feature_shard
-from data_pipeline.features.feature_shard import Absent, to_float16
+from data_pipeline.features.stored_form import Absent, stored
+from data_pipeline.features.transforms import transform
 from data_pipeline.pictures.picture_files import open_picture
 from data_pipeline.shards import shard_reader
 
@@ -38,8 +42,8 @@ def contents(folder: Path = COLUMN) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def arrays(shard: str) -> dict[str, np.ndarray]:
-    rows = shard_reader.members(COLUMN / f"{shard}.tar", "esam.npy")
+def arrays(shard: str, member: str = "esam.npy") -> dict[str, np.ndarray]:
+    rows = shard_reader.members(COLUMN / f"{shard}.tar", member)
     return {key: codec.decode_array(content, key) for key, content, _ in rows}
 
 
@@ -63,7 +67,7 @@ def test_features_are_the_encoders_own(project: Path) -> None:
     main(["features", "esam"])
     frozen = encode.load(encode.encoder_settings(manifest.load(COLUMN, FeatureManifest)))
     picture = np.asarray(open_picture(Path("pictures/3.png")).pixels)
-    alone = encode.encode(frozen, encode.transform(picture, frozen.settings)[None])[0]
+    alone = encode.encode(frozen, transform(picture, "squash", 32)[None])[0]
     np.testing.assert_allclose(arrays("gqa-001")["p03"], alone, atol=2e-3)
 
 
@@ -97,12 +101,14 @@ def test_a_changed_picture_encodes_its_shard_alone(project: Path, capsys: pytest
     write_catalogue(project)
     capsys.readouterr()
     main(["features", "esam"])
-    assert "1 shards encoded, 3 kept" in capsys.readouterr().out
+    assert "1 shards encoded, 0 out of DVC's cache, 3 kept" in capsys.readouterr().out
     after = contents()
     assert {name for name in before if before[name] != after[name]} == {
         "gqa-001.tar",
         "gqa-001.tar.idx",
         "manifest.json",
+        "statistics.json",
+        "tasks.json",
     }
     assert len(set(WORK.iterdir())) == len(old)  # the replaced tar is gone
 
@@ -179,11 +185,57 @@ def test_a_file_that_is_gone_or_cut_since_the_scan_is_no_fault_of_the_picture(
 def test_what_float16_cannot_hold_is_no_feature(value: float, detail: str) -> None:
     tokens = np.zeros((4, 8), np.float32)
     tokens[1, 2] = value
-    found = to_float16("p00", tokens)
+    found = stored("p00", tokens, "float16")
     assert isinstance(found, Absent)
     assert found.reason == "feature_not_finite" and detail in found.detail
-    stored = to_float16("p00", np.full((4, 8), 65504, np.float32))
-    assert not isinstance(stored, Absent) and stored.dtype == np.float16
+    largest = stored("p00", np.full((4, 8), 65504, np.float32), "float16")
+    assert not isinstance(largest, Absent) and largest[0].dtype == np.float16
+
+
+def test_an_int8_column_is_the_float16_one_within_half_a_step(project: Path) -> None:
+    main(["features", "esam"])
+    halves = arrays("gqa-000")
+    build(project, dtype="int8")
+    main(["features", "esam"])
+    facts = manifest.load(COLUMN, FeatureManifest)
+    assert (facts.dtype, facts.suffixes) == ("int8", ["esam.npy", "esam.scale.npy"])
+    scales = arrays("gqa-000", "esam.scale.npy")
+    for key, tokens in arrays("gqa-000").items():
+        assert (tokens.dtype, scales[key].dtype) == (np.int8, np.float32)
+        error = np.abs(dequantise(tokens, scales[key]) - halves[key])
+        assert (error <= 0.5 * scales[key][:, None] + 2e-3).all()
+
+
+def test_a_picture_without_features_has_no_tokens_and_no_scales(project: Path) -> None:
+    Path("pictures/4.png").write_bytes(Path("pictures/4.png").read_bytes()[:300])
+    write_params(project, dtype="int8")
+    write_catalogue(project)
+    main(["features", "esam"])
+    assert arrays("gqa-000")["p04"].shape == (0, 8)
+    assert arrays("gqa-000", "esam.scale.npy")["p04"].shape == (0,)
+
+
+def test_statistics_are_those_of_the_stored_tokens(project: Path) -> None:
+    shutil.copy("pictures/0.png", "pictures/2.png")
+    write_catalogue(project)
+    main(["features", "esam"])
+    tokens = np.stack(list((arrays("gqa-000") | arrays("gqa-001") | arrays("gqa-val-000")).values()))
+    found = json.loads((COLUMN / "statistics.json").read_bytes())
+    norms = np.linalg.norm(tokens.astype(np.float64), axis=2)
+    assert (found["pictures"], found["tokens"], found["duplicates"]) == (11, 44, 1)
+    assert found["norm"] == pytest.approx(
+        {"mean": norms.mean(), "min": norms.min(), "max": norms.max()}, 1e-3
+    )
+    assert 0 < found["error"]["float16"]["token"]["max"] < 2**-11
+    assert 0.001 < found["error"]["int8"]["token"]["mean"] < found["error"]["int8"]["token"]["max"] < 0.02
+
+
+@pytest.mark.parametrize("transform_name", ["target_pad", "letterbox", "centre_crop"])
+def test_the_manifest_says_the_transform_and_the_output(project: Path, transform_name: str) -> None:
+    build(project, transform=transform_name)
+    main(["features", "esam"])
+    column = manifest.load(COLUMN, FeatureManifest)
+    assert (column.transform, column.output, column.dtype) == (transform_name, "tokens", "float16")
 
 
 def test_weights_of_the_demo_are_for_generated_pictures(project: Path) -> None:

@@ -4,14 +4,18 @@ import argparse
 from pathlib import Path
 
 import by_hand
+import numpy as np
 import pytest
 from drawn import records
 from hypothesis import given, settings
 from PIL import Image
 
+from contract import codec
 from contract.errors import ShardError
+from contract.quantise import quantise
 from contract.record import Record, Regions, Text
 from data_pipeline.pictures import drawing
+from data_pipeline.shards.shard_writer import Sample, write_shard
 from data_pipeline.stages import negatives, shards, show
 
 ARGS = argparse.Namespace(params=Path("params.yaml"))
@@ -63,11 +67,17 @@ def test_the_drawing_goes_where_it_is_asked_to(built: Path, capsys: pytest.Captu
 
 
 def test_an_absent_picture_is_said(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import numpy as np
-
     tokens = {name: by_hand.vector(number) for number, (_, _, name, *_) in enumerate(by_hand.PLACES)}
     by_hand.features(built, tokens | {"10": np.zeros((0, 4), np.float16)})
     assert "vit  absent" in shown(capsys, "10")
+
+
+def test_norms_of_int8_tokens_take_their_scales(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = quantise(np.full((5, 4), 3, np.float32))
+    keys = sorted(key for _, _, key, _, place, _ in by_hand.PLACES if place == "gqa-000")
+    samples = [Sample(key, [codec.encode_array(array) for array in arrays]) for key in keys]
+    write_shard(Path("features/vit/gqa-000.tar"), ["vit.npy", "vit.scale.npy"], samples)
+    assert "5 × 4 int8, token norms: mean 6.00, min 6.00, max 6.00" in shown(capsys, "1")
 
 
 def test_a_wrong_key_offers_the_nearest(built: Path) -> None:

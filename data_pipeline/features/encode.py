@@ -1,27 +1,27 @@
-"""Pictures → tokens of a frozen encoder: transform, normalise, run, pool. Used for shards and single files.
+"""Transformed pictures → tokens of a frozen encoder: normalise, run, pool. Used for shards and single files.
 
 B pictures, S the side of the input, G of the model's own grid, g of the stored one, N = g² (+ 1), D channels.
 """
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from contract.column import Output
 from contract.errors import MismatchError, ParamsError, unknown_name
 from contract.manifest import FeatureManifest, WeightsFacts
 from contract.params import Encoder, convert
 from data_pipeline.features import encoder_weights, encoders
 from data_pipeline.features.token_encoder import TokenEncoder
+from data_pipeline.pictures.picture_files import Pixels
 
-Pixels = NDArray[np.uint8]
 Tokens = NDArray[np.float32]
 
 
@@ -49,12 +49,21 @@ def load(settings: Encoder) -> Frozen:
     if settings.architecture not in known:
         raise unknown_name("params.yaml", "architecture", settings.architecture, known)
     architecture = import_module(f"{encoders.__name__}.{settings.architecture}")
+    check_output(settings, architecture.OUTPUTS)
     with torch.random.fork_rng(devices=[]):
         encoder_weights.seed(settings.model)
         model: TokenEncoder = architecture.build(settings)
     check_grid(settings, model.grid)
     weights = encoder_weights.settle(model, settings.weights)
     return Frozen(settings, model.eval().requires_grad_(False), weights, architecture.VERSION)
+
+
+def check_output(settings: Encoder, known: Collection[Output]) -> None:
+    """Not every architecture gives every kind of token."""
+    if settings.output not in known:
+        where = f"encoder {settings.model}, output"
+        expected = f"{' or '.join(known)}, of architecture {settings.architecture}"
+        raise ParamsError(where, "is not to be had", found=settings.output, expected=expected)
 
 
 def check_grid(settings: Encoder, own: int) -> None:
@@ -85,19 +94,6 @@ def load_as(manifest: FeatureManifest) -> Frozen:
 def encoder_settings(manifest: FeatureManifest) -> Encoder:
     """The entry of params.yaml that a manifest keeps."""
     return convert(manifest.settings, Encoder, f"manifest of {manifest.encoder}, settings")
-
-
-def squash(pixels: Pixels, side: int) -> Pixels:
-    """[H,W,3] → [side,side,3]: the whole picture, whatever its aspect; bilinear, antialiased."""
-    return np.array(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))
-
-
-TRANSFORMS: dict[str, Callable[[Pixels, int], Pixels]] = {"squash": squash}  # geometry: contract.geometry
-
-
-def transform(pixels: Pixels, settings: Encoder) -> Pixels:
-    """uint8 [H,W,3] → the encoder's input, uint8 [S,S,3]."""
-    return TRANSFORMS[settings.transform](pixels, settings.size)
 
 
 @torch.inference_mode()

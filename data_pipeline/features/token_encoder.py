@@ -1,6 +1,7 @@
 """What every frozen encoder is, whatever its architecture: pixels in, a square grid of tokens out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -26,3 +27,12 @@ class TokenEncoder(nn.Module, ABC):
     def own_part(self, checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
         """The entries of a published checkpoint that belong to this model, under this model's names."""
         return checkpoint
+
+
+def unmixed(block: Callable[[Tensor], Tensor], tokens_BND: Tensor) -> Tensor:
+    """A transformer block over each token by itself, [B,N,D]: attention to one token reads its own value.
+
+    It is the last block of FG-CLIP's dense map: x + W_o W_v LN(x), then the MLP.
+    """
+    alone = block(tokens_BND.flatten(0, 1).unsqueeze(1))
+    return alone.view_as(tokens_BND)

@@ -22,6 +22,7 @@ from contract import params, seeds
 from data_pipeline.features import encode, encoder_weights
 from data_pipeline.features.encode import Pixels, normalise, pool
 from data_pipeline.features.token_encoder import TokenEncoder
+from data_pipeline.features.transforms import transform
 from data_pipeline.pretraining import cell_examples
 from data_pipeline.pretraining.cell_examples import CLASSES, UNKNOWN, Boxes, Examples
 
@@ -61,7 +62,7 @@ def pretrain(task: Task) -> Pretrained:
     fresh = structs.replace(task.settings, weights=encoder_weights.RANDOM)
     model = encode.load(fresh).model.requires_grad_(True)
     pictures = list(cell_examples.shown(Path(task.world), "train"))
-    examples = cell_examples.examples(pictures, lambda pixels: encode.transform(pixels, fresh))
+    examples = cell_examples.examples(pictures, lambda pixels: transform(pixels, fresh.transform, fresh.size))
     losses = []
     for loss in train(model, examples, task.settings.grid, task.plan, task.seed):
         losses.append(loss)

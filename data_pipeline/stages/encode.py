@@ -1,4 +1,4 @@
-"""Encode one picture as the pictures of feature columns were encoded: OUT/<encoder>.npy, float16 [N,D].
+"""Encode one picture as the pictures of feature columns were encoded: OUT/<encoder>.npy, [N,D].
 
 python -m data_pipeline encode --image dog.jpg --manifest features/vit/manifest.json \\
     --manifest features/esam/manifest.json --out /tmp/dog
@@ -18,8 +18,10 @@ from contract import codec, manifest
 from contract.errors import MismatchError, ShardError
 from contract.files import write_atomic
 from contract.manifest import FeatureManifest
+from contract.quantise import dequantise
 from data_pipeline.features import encode
-from data_pipeline.features.feature_shard import Absent, to_float16
+from data_pipeline.features.stored_form import Absent, stored
+from data_pipeline.features.transforms import transform
 from data_pipeline.pictures.picture_files import Pixels, decode_rgb
 
 
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def encode_picture(column: FeatureManifest, pixels: Pixels) -> np.ndarray:
-    """float16 [N,D] of one picture, as the column would hold it."""
+    """[N,D] of one picture, as a reader of the column gets them: float16, of an int8 column float32."""
     torch.set_num_threads(column.threads)
     frozen = encode.load_as(column)
     if frozen.version != column.version:
@@ -64,8 +66,8 @@ def encode_picture(column: FeatureManifest, pixels: Pixels) -> np.ndarray:
             expected=column.version,
             fix=fix,
         )
-    tokens = encode.encode(frozen, encode.transform(pixels, frozen.settings)[None])[0]
-    stored = to_float16(column.encoder, tokens)
-    if isinstance(stored, Absent):
-        raise ShardError(f"encoder {column.encoder}", "features cannot be stored", found=stored.detail)
-    return stored
+    inputs = transform(pixels, frozen.settings.transform, frozen.settings.size)
+    arrays = stored(column.encoder, encode.encode(frozen, inputs[None])[0], column.dtype)
+    if isinstance(arrays, Absent):
+        raise ShardError(f"encoder {column.encoder}", "features cannot be stored", found=arrays.detail)
+    return dequantise(*arrays) if column.dtype == "int8" else arrays[0]

@@ -1,7 +1,8 @@
 """Pictures of all datasets → features/<encoder>/: a tar of frozen features per shard.
 
-One task per shard, known by the hash of all that shapes it. Finished tars stay in .work/ and are linked from
-there: a killed run goes on where it was, and a changed picture encodes one shard.
+One task per shard, known by the hash of all that shapes it. Finished tars stay in .work/, or come back from
+DVC's cache, and are linked: a killed run goes on where it was, a changed picture encodes one shard, and who
+pulled a column encodes only what is new.
 """
 
 import argparse
@@ -15,17 +16,24 @@ import polars as pl
 
 from contract import manifest, params, record
 from contract.errors import MismatchError
-from contract.files import atomic_path, remove, sha256_file
+from contract.files import atomic_path, remove, sha256_file, write_atomic
 from contract.index import index_path
 from contract.manifest import FeatureManifest, ShardFacts
 from data_pipeline.engine import run_tasks
-from data_pipeline.features.feature_shard import Done, Facts, Picture, Task, describe, encode_shard, finished
+from data_pipeline.features import dvc_cache, statistics
+from data_pipeline.features.dvc_cache import Made
+from data_pipeline.features.feature_shard import Done, Facts, Task, encode_shard, finished, identify
+from data_pipeline.features.inputs import Picture
 from data_pipeline.frames import findings_frame, reasons, rejected, write_findings
 from data_pipeline.pictures import placement
 from data_pipeline.tables import Account
+from data_pipeline.validation import budgets
 
 CATALOGUE = Path("images/catalogue.parquet")
 WORK = Path(".work/features")
+
+Place = tuple[str, str, str]  # dataset, split, shard
+Tasks = Mapping[Place, Task]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,13 +47,14 @@ def run(args: argparse.Namespace) -> None:
     encoder = params.encoder(settings, name)
     catalogue = pl.read_parquet(CATALOGUE)
     preload = [f"data_pipeline.features.encoders.{encoder.architecture}"]
-    (facts,) = run_tasks(describe, [encoder], settings.workers, label=f"features {name}", preload=preload)
+    (facts,) = run_tasks(identify, [encoder], settings.workers, label=f"features/{name}", preload=preload)
     check_weights(name, encoder, facts, catalogue)
     work = WORK / name
     work.mkdir(parents=True, exist_ok=True)
     tasks = shard_tasks(settings, name, facts, catalogue, work)
-    done = encode_missing(list(tasks.values()), settings.workers, label=f"features {name}")
-    publish(Path("features", name), tasks, done, catalogue)
+    out = Path("features", name)
+    done = finish(tasks.values(), out, settings)
+    publish(out, tasks, done, catalogue, settings.budgets.features)
     prune(work, set(done))
 
 
@@ -68,7 +77,7 @@ def check_weights(name: str, encoder: params.Encoder, facts: Facts, catalogue: p
 
 def shard_tasks(
     settings: params.Params, name: str, facts: Facts, catalogue: pl.DataFrame, work: Path
-) -> dict[tuple[str, str, str], Task]:
+) -> dict[Place, Task]:
     """(dataset, split, shard) → its task, for every declared shard, those without pictures too."""
     columns = ["shard", "key", "path", "sha256"]
     rows = catalogue.sort("key").select(columns).iter_rows()
@@ -82,7 +91,7 @@ def shard_tasks(
     }
 
 
-def declared_shards(datasets: Mapping[str, params.Dataset]) -> Iterable[tuple[str, str, str]]:
+def declared_shards(datasets: Mapping[str, params.Dataset]) -> Iterable[Place]:
     """(dataset, split, name) of every shard that params.yaml opens."""
     for dataset, entry in datasets.items():
         for (_, split), (first, count) in placement.shard_ranges(entry.raw).items():
@@ -90,22 +99,31 @@ def declared_shards(datasets: Mapping[str, params.Dataset]) -> Iterable[tuple[st
                 yield dataset, split, placement.shard_name(dataset, split, number)
 
 
-def encode_missing(tasks: list[Task], workers: int, *, label: str) -> dict[str, Done]:
-    """Task key → result; only what the work folder lacks is encoded."""
+def finish(tasks: Iterable[Task], out: Path, settings: params.Params) -> dict[str, Done]:
+    """Task key → result; only what neither the work folder nor DVC's cache holds is encoded."""
     wanted = {task.key: task for task in tasks}
-    found = {key: finished(task) for key, task in wanted.items()}
-    done = {key: result for key, result in found.items() if result}
-    missing = [task for key, task in wanted.items() if key not in done]
-    results = run_tasks(encode_shard, missing, workers, label=label)
-    done |= {task.key: result for task, result in zip(missing, results, strict=True)}
-    print(f"{label}: {len(missing)} shards encoded, {len(wanted) - len(missing)} kept from earlier")
-    return done
+    done = {key: result for key, task in wanted.items() if (result := finished(task))}
+    missing = {key: task for key, task in wanted.items() if key not in done}
+    cached = dvc_cache.recover(missing, out, dvc_cache.objects(), settings.encode_unfetched)
+    new = [task for key, task in missing.items() if key not in cached]
+    results = run_tasks(encode_shard, new, settings.workers, label=str(out))
+    encoded = {task.key: result for task, result in zip(new, results, strict=True)}
+    kept = f"{len(cached)} out of DVC's cache, {len(done)} kept from earlier"
+    print(f"{out}: {len(encoded)} shards encoded, {kept}")
+    return done | cached | encoded
 
 
 def publish(
-    out: Path, tasks: Mapping[tuple[str, str, str], Task], done: Mapping[str, Done], catalogue: pl.DataFrame
+    out: Path,
+    tasks: Tasks,
+    done: Mapping[str, Done],
+    catalogue: pl.DataFrame,
+    limits: Mapping[str, float],
 ) -> None:
-    """Link the tars into the column's folder, with manifest, findings and counts beside them."""
+    """Link the tars into the column's folder, with all that is known of them beside.
+
+    limits: see validation.budgets.
+    """
     shards = {}
     with atomic_path(out) as folder:
         folder.mkdir()
@@ -122,12 +140,13 @@ def publish(
                 index=sha256_file(index_path(task.tar)),
             )
         if tasks:
-            manifest.save(folder, describe_column(next(iter(tasks.values())), shards))
+            describe(folder, tasks, done, shards)
         findings = findings_of(tasks, done, catalogue)
         write_findings(folder, findings)
         account = Account()
         account.add("images", len(catalogue), len(catalogue) - rejected(findings), rejected(findings))
         account.write(folder)
+        budgets.check(limits, folder, "features", out.name)
     print(f"{out}: {account.summary()} in {len(shards)} shards {reasons(findings)}")
 
 
@@ -137,7 +156,22 @@ def link_shard(source: Path, target: Path) -> None:
     os.link(index_path(source), index_path(target))
 
 
-def describe_column(task: Task, shards: dict[str, ShardFacts]) -> FeatureManifest:
+def describe(
+    folder: Path,
+    tasks: Tasks,
+    done: Mapping[str, Done],
+    shards: dict[str, ShardFacts],
+) -> None:
+    """manifest.json, statistics.json, and tasks.json for a later run that finds the column in DVC's cache."""
+    task = next(iter(tasks.values()))
+    manifest.save(folder, column_manifest(task, shards))
+    figures = statistics.summary((done[task.key].statistics for task in tasks.values()), task.facts.width)
+    write_atomic(folder / "statistics.json", msgspec.json.format(msgspec.json.encode(figures), indent=1))
+    made = {task.key: Made(shard, done[task.key]) for (_, _, shard), task in tasks.items()}
+    write_atomic(folder / dvc_cache.TASKS, msgspec.json.encode(made))
+
+
+def column_manifest(task: Task, shards: dict[str, ShardFacts]) -> FeatureManifest:
     """What a reader of the column must know."""
     settings, facts = task.settings, task.facts
     return FeatureManifest(
@@ -151,6 +185,7 @@ def describe_column(task: Task, shards: dict[str, ShardFacts]) -> FeatureManifes
         grid=settings.grid,
         cls=facts.cls,
         width=facts.width,
+        output=settings.output,
         dtype=settings.dtype,
         batch=settings.batch,
         threads=settings.threads,
@@ -160,9 +195,7 @@ def describe_column(task: Task, shards: dict[str, ShardFacts]) -> FeatureManifes
     )
 
 
-def findings_of(
-    tasks: Mapping[tuple[str, str, str], Task], done: Mapping[str, Done], catalogue: pl.DataFrame
-) -> pl.DataFrame:
+def findings_of(tasks: Tasks, done: Mapping[str, Done], catalogue: pl.DataFrame) -> pl.DataFrame:
     """A reject per picture without features, with its row of the catalogue."""
     absent = [
         (shard, picture.key, picture.reason, picture.detail)

@@ -21,6 +21,7 @@ from rich.text import Text as Line
 from contract import codec, index, tar
 from contract.errors import RawDataError, ShardError
 from contract.index import ABSENT, Index
+from contract.quantise import dequantise
 from contract.record import Record, Text
 from data_pipeline.pictures import drawing
 from data_pipeline.pictures.picture_files import decode_rgb
@@ -149,10 +150,12 @@ def column_lines(shard: Path, key: str) -> Iterator[Line]:
 
 
 def _features(path: Path, known: Index, key: str) -> str:
-    tokens = codec.decode_array(shard_reader.member(path, known, key, known.suffixes[0]), f"{path}/{key}")
+    contents = (shard_reader.member(path, known, key, suffix) for suffix in known.suffixes)
+    tokens, *scale = (codec.decode_array(content, f"{path}/{key}") for content in contents)
     if known.rows["flags"][known.keys().index(key)] & ABSENT or not len(tokens):
         return "absent: the encoder could not take this picture"
-    norms = np.linalg.norm(tokens.astype(np.float64), axis=1)
+    values = dequantise(tokens, *scale) if scale else tokens
+    norms = np.linalg.norm(values.astype(np.float64), axis=1)
     shape = " × ".join(map(str, tokens.shape))
     low, mean, high = norms.min(), norms.mean(), norms.max()
     return f"{shape} {tokens.dtype}, token norms: mean {mean:.2f}, min {low:.2f}, max {high:.2f}"

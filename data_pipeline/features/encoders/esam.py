@@ -13,6 +13,7 @@ from contract.errors import ParamsError, unknown_name
 from data_pipeline.features.token_encoder import IMAGENET_MEAN, IMAGENET_STD, TokenEncoder
 
 VERSION = 1  # raise by hand when the same weights and pixels would give other features
+OUTPUTS = ("tokens",)  # behind the neck
 PATCH = 16
 PRETRAINED_GRID = 224 // PATCH  # positions were learned at 224 pixels, with a place for a CLS token
 EPSILON = 1e-6
