@@ -102,7 +102,7 @@ Row = Image | Text | Region | Entity | Finding
 
 
 class Block(NamedTuple):
-    """Many rows of one table at once, for files with millions of them.
+    """Many rows of one of ROWS at once, for files with millions of them.
 
     rows: cells of `columns`. A column that is not among them has one value in all rows: in `shared`, else the
     default of `kind`.

@@ -4,117 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from test_reader_gqa import gqa
 from test_real_files import rejects, rows
 
 from contract.errors import ParamsError, RawDataError
-from data_pipeline.readers.gqa import token_span
 from data_pipeline.reading.sources import reader
 from data_pipeline.tables import Entity, Finding, Image, Region, Text
-
-WORD = st.text("abc?,.é", min_size=1, max_size=5)
-SPACE = st.text(" \t\n", min_size=1, max_size=3)
-
-
-@given(st.lists(st.tuples(WORD, SPACE), min_size=1, max_size=8), st.data())
-def test_a_token_span_is_its_words(parts: list[tuple[str, str]], data: st.DataObject) -> None:
-    """Whatever the white space, characters [start, end) are the words without trailing punctuation."""
-    content = "".join(word + space for word, space in parts)
-    words = [word for word, _ in parts]
-    places = [sum(len(a) + len(b) for a, b in parts[:n]) for n in range(len(parts))]
-    a = data.draw(st.integers(0, len(words) - 1))
-    b = data.draw(st.integers(a + 1, len(words)))
-    start, end = token_span(words, f"{a}:{b}" if b > a + 1 else str(a), places)
-    phrase = content[places[a] : places[b - 1] + len(words[b - 1])]
-    if not words[b - 1].rstrip("?,."):
-        assert (b - a > 1) or (start, end) == (-1, -1)
-    else:
-        assert content[start:end] == phrase.rstrip("?,.")
-    evenly = " ".join(words)
-    start, end = token_span(words, f"{a}:{b}")
-    if start >= 0:
-        assert evenly[start:end] == " ".join(words[a:b])[: end - start]
-
-
-@pytest.mark.parametrize("key", ["9", "2:2", "2:1", "-1", "1:99", "x", "", "1:", ":2", "1:2:3"])
-def test_a_token_span_that_is_nowhere(key: str) -> None:
-    assert token_span(["Is", "it", "red", "?"], key) == (-1, -1)
-
-
-def question(**fields: object) -> dict[str, object]:
-    return {"question": "Is it red?", "imageId": "7", "answer": "yes", **fields}
-
-
-def gqa(folder: Path, questions: object, graphs: object = None) -> Path:
-    (folder / "train_balanced_questions.json").write_text(json.dumps(questions))
-    (folder / "train_sceneGraphs.json").write_text(json.dumps(graphs or {}))
-    return folder
-
-
-def test_gqa_rejects_a_bad_record_and_keeps_the_others(tmp_path: Path) -> None:
-    bad = {"011": {"imageId": "7"}, "012": question(question=3), "013": [], "014": None}
-    found = rows("gqa", gqa(tmp_path, {"010": question(), **bad, "015": question()}), {"train": 1})
-    assert [text.text for text in found[Text]] == ["010", "015"]
-    assert {(finding.id, finding.position) for finding in found[Finding]} == {(key, f"/{key}") for key in bad}
-    assert all(json.loads(finding.record) == bad[finding.id] for finding in found[Finding])
-    assert found[Finding][0].file == "train_balanced_questions.json"
-
-
-def test_gqa_keeps_what_is_hidden_hidden(tmp_path: Path) -> None:
-    hidden = {"01": {"question": "What?", "imageId": "n12", "isBalanced": True}}
-    (tmp_path / "test_balanced_questions.json").write_text(json.dumps(hidden))
-    found = rows("gqa", tmp_path, {"test": 1})
-    assert found[Text][0].answer is None and len(found[Text]) == 1
-    assert found[Image][0].source_ids == ["coco:12"] and found[Image][0].file == "images/n12.jpg"
-
-
-def test_gqa_statement_has_spans_of_its_own(tmp_path: Path) -> None:
-    spans = {"question": {"2": "5"}, "fullAnswer": {"1:4": "5"}, "answer": {"0": "5"}}
-    one = question(fullAnswer="The red, big ball, is red.", annotations=spans)
-    found = rows("gqa", gqa(tmp_path, {"1": one}), {"train": 1})
-    assert [text.text for text in found[Text]] == ["1", "1.full"]
-    assert [(span.text, span.start, span.end) for span in found[Entity]] == [("1", 6, 9), ("1.full", 4, 17)]
-
-
-def test_gqa_reads_the_ten_parts_of_train_all(tmp_path: Path) -> None:
-    folder = tmp_path / "train_all_questions"
-    folder.mkdir()
-    for part in range(10):
-        (folder / f"train_all_questions_{part}.json").write_text(json.dumps({str(part): question()}))
-    found = rows("gqa", tmp_path, {"train": 1}, questions="all", scene_graphs=False)
-    assert [text.text for text in found[Text]] == [str(part) for part in range(10)]
-    (folder / "train_all_questions_9.json").unlink()
-    with pytest.raises(RawDataError, match="train_all_questions_9.json"):
-        rows("gqa", tmp_path, {"train": 1}, questions="all", scene_graphs=False)
-
-
-def test_gqa_bad_object_costs_that_object(tmp_path: Path) -> None:
-    box = {"x": 1, "y": 2, "w": 3, "h": 4, "name": "cat", "attributes": ["red"]}
-    graphs = {"7": {"width": 9, "height": 9, "objects": {"1": box, "2": {"x": 1}}}, "8": {"objects": {}}}
-    found = rows("gqa", gqa(tmp_path, {}, graphs), {"train": 1})
-    assert [(region.region, region.w, region.attributes) for region in found[Region]] == [("1", 3.0, ["red"])]
-    assert [(finding.table, finding.id) for finding in found[Finding]] == [
-        ("regions", "7/2"),
-        ("images", "8"),
-    ]
-
-
-def test_a_cut_file_names_file_and_byte(tmp_path: Path) -> None:
-    path = gqa(tmp_path, {"1": question(), "2": question()}) / "train_balanced_questions.json"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:70])
-    with pytest.raises(RawDataError, match=r"train_balanced_questions.json, byte 70: ends in the middle"):
-        rows("gqa", tmp_path, {"train": 1})
-    path.write_bytes(whole[:50] + b"\x00" + whole[50:])
-    with pytest.raises(RawDataError, match=r"byte \d+: is not JSON"):
-        rows("gqa", tmp_path, {"train": 1})
-    path.write_bytes(b"")
-    with pytest.raises(RawDataError, match="is empty"):
-        rows("gqa", tmp_path, {"train": 1})
-    path.write_bytes(b"[1]")
-    with pytest.raises(RawDataError, match="JSON object"):
-        rows("gqa", tmp_path, {"train": 1})
 
 
 @pytest.mark.parametrize(
@@ -124,19 +19,6 @@ def test_a_missing_folder_names_the_download(tmp_path: Path, form: str, official
     with pytest.raises(RawDataError, match="no such folder") as error:
         rows(form, tmp_path / "absent", {"train": 1})
     assert official in str(error.value) and "absent" in str(error.value)
-
-
-def test_a_named_split_needs_its_file(tmp_path: Path) -> None:
-    gqa(tmp_path, {})
-    with pytest.raises(RawDataError, match="val_sceneGraphs.json"):
-        rows("gqa", tmp_path, {"train": 1, "val": 1})
-
-
-def test_a_file_of_another_split_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    gqa(tmp_path, {})
-    (tmp_path / "val_balanced_questions.json").write_text("not read")
-    rows("gqa", tmp_path, {"train": 1})
-    assert "val" in capsys.readouterr().err
 
 
 def test_unknown_format_lists_the_formats() -> None:
@@ -258,14 +140,6 @@ def test_a_size_beyond_all_pictures_is_malformed(tmp_path: Path, size: int) -> N
     assert [finding.reason for finding in found[Finding]] == ["malformed"]
 
 
-def test_digits_without_end_are_read_all_the_same(tmp_path: Path) -> None:
-    picture, key = "n" + "7" * 5000, "1" * 5000
-    one = question(imageId=picture, annotations={"question": {key: "5"}})
-    found = rows("gqa", gqa(tmp_path, {"1": one}), {"train": 1})
-    assert [(span.start, span.end) for span in found[Entity]] == [(-1, -1)]
-    assert found[Image][0].source_ids == ["coco:" + "7" * 5000]
-
-
 def test_an_entry_that_names_no_picture_is_malformed(tmp_path: Path) -> None:
     entries = [{"regions": [region(10)]}, {"id": 1, "regions": [region(11)]}]
     found = rows("visual_genome", visual_genome(tmp_path, region_descriptions=entries), {"train": 1})
@@ -296,14 +170,3 @@ def test_cirr_targets(tmp_path: Path, split: str, target: str | None, reason: st
     found = rows("cirr", tmp_path, {split: 1})
     assert [finding.reason for finding in found[Finding]] == ([reason] if reason else [])
     assert [text.split for text in found[Text]] == ([] if reason else [split])
-
-
-@pytest.mark.parametrize("folder", ["questions1.2", "questions"])
-def test_a_file_of_another_split_is_said_wherever_it_may_lie(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str
-) -> None:
-    gqa(tmp_path, {})
-    (tmp_path / folder).mkdir()
-    (tmp_path / folder / "val_balanced_questions.json").write_text("not read")
-    rows("gqa", tmp_path, {"train": 1})
-    assert "names it: val" in capsys.readouterr().err

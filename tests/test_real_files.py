@@ -8,18 +8,29 @@ from pathlib import Path
 import pytest
 
 from contract.params import Dataset, Drop
+from data_pipeline.reading.raw_files import RawFiles
 from data_pipeline.reading.sources import reader, sources
-from data_pipeline.tables import Entity, Finding, Image, Region, Row, Text
+from data_pipeline.tables import Block, Entity, Finding, Image, Region, Row, Text
 
 
 def rows(form: str, folder: Path, shards: dict[str, int], **options: object) -> dict[type, list]:
     """Every row a reader yields, by type."""
     dataset = Dataset(format=form, folder=str(folder), raw=[Drop(shards=shards)], options=options)
     found: dict[type, list[Row]] = {kind: [] for kind in (Image, Text, Region, Entity, Finding)}
-    for source in sources(form, dataset):
-        for row in reader(form, "test")(source):
-            found[type(row)].append(row)
+    with RawFiles(folder) as raw_files:
+        for source in sources(form, dataset, raw_files):
+            for given in reader(form, "test")(source):
+                for row in unfolded(given):
+                    found[type(row)].append(row)
     return found
+
+
+def unfolded(given: Row | Block) -> list[Row]:
+    """The rows of a block one by one."""
+    if not isinstance(given, Block):
+        return [given]
+    cells = [dict(zip(given.columns, row, strict=True)) for row in given.rows]
+    return [given.kind(**{**given.shared, **row}) for row in cells]
 
 
 def flags(found: dict[type, list]) -> Counter[str]:

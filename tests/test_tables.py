@@ -1,9 +1,13 @@
 """Tables: rows come back as they went in, in any number; findings and accounts."""
 
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contract import params
 from contract.errors import RawDataError
@@ -11,7 +15,7 @@ from data_pipeline import table_writer
 from data_pipeline.stages.read import read_dataset
 from data_pipeline.stages.validate import Raw, validate
 from data_pipeline.table_writer import TableWriter
-from data_pipeline.tables import ROWS, Account, Entity, NegativeText, Text
+from data_pipeline.tables import ROWS, Account, Block, Entity, NegativeText, Region, Text
 from data_pipeline.validation.rules import Rule, Table, apply
 
 
@@ -28,6 +32,42 @@ def test_rows_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: 
             writer.add(row)
     assert writer.count == count
     assert [Entity(*row) for row in pl.read_parquet(tmp_path / "t.parquet").iter_rows()] == rows
+
+
+@given(st.lists(st.integers(1, 40), max_size=6), st.integers(1, 16))
+def test_blocks_and_rows_make_one_table(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], group: int
+) -> None:
+    """In the order given; a row group is full before the next begins, whatever came in one block."""
+    path = tmp_path_factory.mktemp("table") / "t.parquet"
+    numbers = iter(range(sum(sizes)))
+    wanted = [
+        Entity(str(n), n, n + 1, "1", None, ["5"], "annotated", "f", f"/{n}") for n in range(sum(sizes))
+    ]
+    shared = {"span": "1", "name": None, "regions": ["5"], "source": "annotated", "source_file": "f"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_writer, "ROW_GROUP", group)
+        with TableWriter(path, Entity) as writer:
+            for turn, size in enumerate(sizes):
+                part = [(str(n), n, n + 1, f"/{n}") for n in islice(numbers, size)]
+                if turn % 2:
+                    writer.add_block(Block(Entity, ("text", "start", "end", "position"), part, shared))
+                else:
+                    for text, start, end, position in part:
+                        writer.add(Entity(text, start, end, position=position, **shared))
+    assert [Entity(*row) for row in pl.read_parquet(path).iter_rows()] == wanted
+    facts = pq.read_metadata(path)
+    groups = [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
+    assert sum(groups) == writer.count == len(wanted) and all(rows == group for rows in groups[:-1])
+
+
+def test_a_column_that_a_block_leaves_out_has_the_default(tmp_path: Path) -> None:
+    columns = ("picture", "region", "x", "y", "w", "h", "name", "attributes", "position")
+    rows = [("1", "a", 0.0, 0.0, 1.0, 2.0, "cat", ["red"], "/a")]
+    with TableWriter(tmp_path / "t.parquet", Region) as writer:
+        writer.add_block(Block(Region, columns, rows, {"crowd": False, "mask": [], "source_file": "f"}))
+    (row,) = pl.read_parquet(tmp_path / "t.parquet").iter_rows(named=True)
+    assert row["normalised"] is Region._field_defaults["normalised"] and row["mask"] == []
 
 
 def test_negatives_are_structs(tmp_path: Path) -> None:

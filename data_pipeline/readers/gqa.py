@@ -7,15 +7,26 @@ and test are withheld, and so are answers of test.
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from contract.params import Strict, convert
-from data_pipeline.reading.json_stream import DECODE_ERRORS, Int32, decode_each, members_of_object, problem
+from data_pipeline.reading.json_stream import (
+    DECODE_ERRORS,
+    Int32,
+    Key,
+    decode_each,
+    keyed,
+    members_of_object,
+    problem,
+)
 from data_pipeline.reading.sources import At, Source, flag, reject
-from data_pipeline.tables import Entity, Finding, Image, Region, Row, Text
+from data_pipeline.tables import Block, Entity, Finding, Image, Region, Row, Text
 
 WITHHELD = ("testdev", "test", "challenge", "submission")  # splits without scene graphs
 TOKEN = re.compile(r"\S+")  # the tokens of str.split(), with their places
@@ -25,6 +36,12 @@ PARTS = 10  # files of train_all_questions/
 GLUED = "?,."  # punctuation that sticks to the last token of a span
 LONGEST_KEY = 20  # no text has so many tokens; int() refuses thousands of digits
 NOWHERE = (-1, -1)
+AT_ONCE = 1 << 12  # records that become a block of rows
+TEXT = ("text", "picture", "role", "content", "answer", "type", "position")
+ENTITY = ("text", "start", "end", "span", "regions", "position")
+REGION = ("picture", "region", "x", "y", "w", "h", "name", "attributes", "position")
+LISTS = ("target", "members", "about", "negatives")  # columns that GQA leaves empty
+Cells = tuple[Any, ...]
 
 
 class Options(Strict, frozen=True):
@@ -65,15 +82,25 @@ class Object(Struct):
 class SceneGraph(Struct):
     width: Int32
     height: Int32
-    objects: dict[str, Raw] = {}
+    objects: dict[Key, Object] = {}
 
 
+class UnsureGraph(Struct):
+    """A scene graph whose objects are decoded one by one, as one of them is not sound."""
+
+    width: Int32
+    height: Int32
+    objects: dict[Key, Raw] = {}
+
+
+NO_SPANS = Annotations()
 _question = msgspec.json.Decoder(Question)
-_graph = msgspec.json.Decoder(SceneGraph)
+_graph = keyed(SceneGraph)
+_unsure = keyed(UnsureGraph)
 _object = msgspec.json.Decoder(Object)
 
 
-def read(source: Source) -> Iterator[Row]:
+def read(source: Source) -> Iterator[Row | Block]:
     """Scene graphs, then questions, of each split that the drop's `shards` names."""
     options = convert(dict(source.options), Options, f"{source.where}.options")
     _note_other_splits(source, options)
@@ -106,69 +133,106 @@ def _note_other_splits(source: Source, options: Options) -> None:
         source.note(f"not read, as no drop's shards names it: {', '.join(others)}")
 
 
-def _scene_graphs(source: Source, split: str, pictures: set[str]) -> Iterator[Row]:
+def _scene_graphs(source: Source, split: str, pictures: set[str]) -> Iterator[Row | Block]:
     name = f"{split}_sceneGraphs.json"
     path = source.find(name, f"sceneGraphs/{name}", official="sceneGraphs.zip of the GQA site")
-    for picture, raw in members_of_object(path):
-        at = At(path.name, f"/{picture}")
-        try:
-            graph = _graph.decode(raw)
-        except DECODE_ERRORS as error:
-            yield flag("images", picture, "malformed", at, raw, problem(error))
-            continue
-        pictures.add(picture)
-        yield _image(source, picture, split, at, graph.width, graph.height)
-        yield from _regions(picture, graph, at)
+    shared = {"crowd": False, "mask": [], "source_file": name}
+    members = members_of_object(path)
+    while some := list(islice(members, AT_ONCE)):
+        regions: list[Cells] = []
+        for picture, raw in some:
+            at = At(name, f"/{picture}")
+            try:
+                graph, spoiled = _graph_of(picture, raw, at)
+            except DECODE_ERRORS as error:
+                yield flag("images", picture, "malformed", at, raw, problem(error))
+                continue
+            pictures.add(picture)
+            yield _image(source, picture, split, at, graph.width, graph.height)
+            yield from spoiled
+            regions += _regions(picture, graph)
+        yield Block(Region, REGION, regions, shared)
 
 
-def _regions(picture: str, graph: SceneGraph, at: At) -> Iterator[Region | Finding]:
-    objects = decode_each(list(graph.objects.values()), _object)
-    for (name, raw), (_, found, wrong) in zip(graph.objects.items(), objects, strict=True):
-        here = at.inside(f"objects/{name}")
+def _graph_of(picture: str, raw: Raw, at: At) -> tuple[SceneGraph, list[Finding]]:
+    """A scene graph with its sound objects, and the findings of the others."""
+    try:
+        return _graph.decode(raw), []
+    except DECODE_ERRORS:
+        unsure = _unsure.decode(raw)
+    graph, spoiled = SceneGraph(unsure.width, unsure.height), []
+    objects = decode_each(list(unsure.objects.values()), _object)
+    for (key, one), (_, found, wrong) in zip(unsure.objects.items(), objects, strict=True):
         if found is None:
-            yield reject("regions", f"{picture}/{name}", "malformed", here, raw, wrong)
-            continue
-        box = (found.x, found.y, found.w, found.h)
-        yield Region(picture, name, *box, found.name, found.attributes, False, [], *here)
+            here = at.inside(f"objects/{key.text}")
+            spoiled.append(reject("regions", f"{picture}/{key.text}", "malformed", here, one, wrong))
+        else:
+            graph.objects[key] = found
+    return graph, spoiled
 
 
-def _questions(source: Source, split: str, path: Path, pictures: set[str]) -> Iterator[Row]:
-    for name, raw in members_of_object(path):
-        at = At(path.name, f"/{name}")
-        try:
-            found = _question.decode(raw)
-        except DECODE_ERRORS as error:
-            yield reject("texts", name, "malformed", at, raw, problem(error))
-            continue
-        if found.imageId not in pictures:
-            pictures.add(found.imageId)
-            yield _image(source, found.imageId, split, at)
-        yield from _texts(name, found, split, at)
+def _regions(picture: str, graph: SceneGraph) -> list[Cells]:
+    place = f"/{picture}/objects/"
+    return [
+        (picture, key.text, one.x, one.y, one.w, one.h, one.name, one.attributes, place + key.text)
+        for key, one in graph.objects.items()
+    ]
 
 
-def _texts(name: str, found: Question, split: str, at: At) -> Iterator[Text | Entity]:
+def _questions(source: Source, split: str, path: Path, pictures: set[str]) -> Iterator[Row | Block]:
+    file, names = path.name, set[str]()
+    of_texts = {"split": split, "source_file": file, **dict.fromkeys(LISTS, [])}
+    of_entities = {"name": None, "source": "annotated", "source_file": file}
+    members = members_of_object(path)
+    while some := list(islice(members, AT_ONCE)):
+        texts: list[Cells] = []
+        entities: list[Cells] = []
+        for name, raw in some:
+            found = _question_of(name, raw, file, names)
+            if isinstance(found, Finding):
+                yield found
+                continue
+            if found.imageId not in pictures:
+                pictures.add(found.imageId)
+                yield _image(source, found.imageId, split, At(file, f"/{name}"))
+            _add_texts(name, found, texts, entities)
+        yield Block(Text, TEXT, texts, of_texts)
+        yield Block(Entity, ENTITY, entities, of_entities)
+
+
+def _question_of(name: str, raw: Raw, file: str, names: set[str]) -> Question | Finding:
+    """The record, or why it is left out. `names`: ids so far."""
+    if name in names:
+        return reject("texts", name, "duplicate_id", At(file, f"/{name}"), raw)
+    names.add(name)
+    try:
+        return _question.decode(raw)
+    except DECODE_ERRORS as error:
+        return reject("texts", name, "malformed", At(file, f"/{name}"), raw, problem(error))
+
+
+def _add_texts(name: str, found: Question, texts: list[Cells], entities: list[Cells]) -> None:
     """The question, and its full answer as a statement that is true of the picture."""
     kind = f"{found.types.structural}/{found.types.semantic}" if found.types else ""
-    spans = found.annotations or Annotations()
-    yield Text(
-        name, found.imageId, "question", found.question, found.answer, kind, [], [], [], [], split, *at
-    )
-    yield from _entities(name, found.question, spans.question, at)
+    position = f"/{name}"
+    spans = found.annotations or NO_SPANS
+    texts.append((name, found.imageId, "question", found.question, found.answer, kind, position))
+    if spans.question:
+        entities += _entities(name, found.question, spans.question, position)
     if found.fullAnswer is not None:
         full = f"{name}.full"
-        yield Text(full, found.imageId, "statement", found.fullAnswer, None, kind, [], [], [], [], split, *at)
-        yield from _entities(full, found.fullAnswer, spans.fullAnswer, at)
+        texts.append((full, found.imageId, "statement", found.fullAnswer, None, kind, position))
+        if spans.fullAnswer:
+            entities += _entities(full, found.fullAnswer, spans.fullAnswer, position)
 
 
-def _entities(text: str, content: str, spans: dict[str, str], at: At) -> Iterator[Entity]:
-    if not spans:
-        return
+def _entities(text: str, content: str, spans: dict[str, str], position: str) -> list[Cells]:
     tokens = content.split()
     evenly = len(" ".join(tokens)) == len(content)  # every real text is; else look the tokens up
     places = None if evenly else [match.start() for match in TOKEN.finditer(content)]
-    for key, region in spans.items():
-        start, end = token_span(tokens, key, places)
-        yield Entity(text, start, end, key, None, [region], "annotated", *at)
+    return [
+        (text, *token_span(tokens, key, places), key, [region], position) for key, region in spans.items()
+    ]
 
 
 def token_span(tokens: Sequence[str], key: str, places: Sequence[int] | None = None) -> tuple[int, int]:
@@ -176,20 +240,25 @@ def token_span(tokens: Sequence[str], key: str, places: Sequence[int] | None = N
 
     tokens: `text.split()`. places: where each starts, if more than one space separates some.
     """
-    first, colon, last = key.partition(":")
-    if not (first.isdecimal() and (last.isdecimal() if colon else True)) or len(key) > LONGEST_KEY:
-        return NOWHERE
-    a, b = int(first), int(last) if colon else int(first) + 1
+    a, b = _token_range(key)
     if not a < b <= len(tokens):
         return NOWHERE
     if places is None:
         start = len(" ".join(tokens[:a])) + bool(a)
-        length = len(" ".join(tokens[a:b]))
+        end = start + len(" ".join(tokens[a:b]).rstrip(GLUED))
     else:
         start = places[a]
-        length = places[b - 1] + len(tokens[b - 1]) - start
-    bare = length - len(tokens[b - 1]) + len(tokens[b - 1].rstrip(GLUED))
-    return (start, start + bare) if bare > 0 else NOWHERE
+        end = places[b - 1] + len(tokens[b - 1].rstrip(GLUED))
+    return (start, end) if end > start else NOWHERE
+
+
+@lru_cache(maxsize=1 << 12)
+def _token_range(key: str) -> tuple[int, int]:
+    """Tokens [a, b) of a key; empty if it is none."""
+    first, colon, last = key.partition(":")
+    if not (first.isdecimal() and (last.isdecimal() if colon else True)) or len(key) > LONGEST_KEY:
+        return (0, 0)
+    return int(first), int(last) if colon else int(first) + 1
 
 
 def _image(

@@ -1,20 +1,23 @@
 """Raw annotations of one dataset → read/<dataset>/{images,texts,regions,entities,findings}.parquet
 
-Rows are written as they stream by. A malformed record is a reject; a malformed file stops the stage.
+files.json names the raw files that they came from. Rows are written as they stream by: a malformed record is
+a reject, a malformed file stops the stage.
 """
 
 import argparse
 import gc
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from contract import params
 from contract.files import atomic_path
+from data_pipeline.reading.raw_files import RawFiles
 from data_pipeline.reading.sources import reader, sources
 from data_pipeline.table_writer import TableWriter
-from data_pipeline.tables import ROWS, Account, Finding, Row
+from data_pipeline.tables import ROWS, Account, Block, Finding, Row
+from data_pipeline.validation import budgets
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,22 +25,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    name = args.dataset
-    read_dataset(name, params.dataset(params.load(args.params), name), Path("read", name))
+    settings, name = params.load(args.params), args.dataset
+    read_dataset(name, params.dataset(settings, name), Path("read", name), settings.budgets.read)
 
 
-def read_dataset(name: str, dataset: params.Dataset, out: Path) -> None:
-    """All drops of a dataset → one folder of tables."""
+def read_dataset(name: str, dataset: params.Dataset, out: Path, limits: Mapping[str, float]) -> None:
+    """All drops of a dataset → one folder of tables. limits: see validation.budgets."""
     read = reader(dataset.format, f"params.yaml: datasets.{name}.format")
-    with atomic_path(out) as folder:
+    with atomic_path(out) as folder, RawFiles(Path(dataset.folder)) as raw_files:
         folder.mkdir()
-        rows = (row for source in sources(name, dataset) for row in read(source))
+        rows = (row for source in sources(name, dataset, raw_files) for row in read(source))
         account = write_rows(rows, folder)
         account.write(folder)
+        raw_files.write(folder)
+        budgets.check(limits, folder, "read", name)
     print(f"read {name}: {account.summary()}")
 
 
-def write_rows(rows: Iterable[Row], folder: Path) -> Account:
+def write_rows(rows: Iterable[Row | Block], folder: Path) -> Account:
     """Each row into the table of its type; what the reader gave is counted apart from what was written."""
     given: Counter[type] = Counter()
     rejected: Counter[str] = Counter()
@@ -47,6 +52,10 @@ def write_rows(rows: Iterable[Row], folder: Path) -> Account:
             for table, kind in {**ROWS, "findings": Finding}.items()
         }
         for row in rows:
+            if isinstance(row, Block):
+                given[row.kind] += len(row.rows)
+                writers[row.kind].add_block(row)
+                continue
             given[type(row)] += 1
             writers[type(row)].add(row)
             if type(row) is Finding and row.outcome == "reject":
