@@ -60,6 +60,7 @@ def demo(folder: Path) -> list[Figure]:
     again = run([".venv/bin/dvc", "repro"], folder)
     begun, done = (next(at for at, line in first.lines if line == mark) for mark in ("dvc repro", "Built"))
     scores = msgspec.json.decode((folder / "reports/evaluate.json").read_bytes())["vqa"]
+    by_type = msgspec.json.decode((folder / "reports/vqa_by_type.json").read_bytes())
     return [
         figure("`make demo` from nothing, minutes", first.seconds / 60, "< 12"),
         figure("its installation, minutes", begun / 60),
@@ -67,7 +68,7 @@ def demo(folder: Path) -> list[Figure]:
         *(figure(f"stage {name}, seconds", seconds) for name, seconds in stages(first.lines, done)),
         figure("a second `dvc repro`, seconds", again.seconds, "< 15"),
         figure("peak memory of `make demo`, GiB", first.peak / GIB, "< 4"),
-        *accuracies(scores),
+        *accuracies(scores, by_type),
     ]
 
 
@@ -78,9 +79,9 @@ def stages(lines: list[tuple[float, str]], end: float) -> list[tuple[str, float]
     return [(name, stop - start) for (name, start), stop in zip(begun, ends, strict=True)]
 
 
-def accuracies(scores: dict) -> list[Figure]:
+def accuracies(scores: dict, by_type: list[dict]) -> list[Figure]:
     """In percent and points, beside the models that cannot see."""
-    relations = [row for name, row in scores["by_type"].items() if name.endswith("/rel")]
+    relations = [row for row in by_type if row["type"].endswith("/rel")]
     asked = max(1, sum(row["questions"] for row in relations))
     ahead = sum((row["accuracy"] - row["blind"]) * row["questions"] for row in relations) / asked
     others = ("blind", "shuffled_pictures", "majority")
@@ -119,13 +120,13 @@ def run(command: list[str], folder: Path) -> Ran:
     return Ran(time.perf_counter() - start, max(peaks), lines)
 
 
-def watch(pid: int, peaks: list[int]) -> None:
+def watch(pid: int, peaks: list[int], every: float = SAMPLED_EVERY) -> None:
     """Add the tree's resident bytes to `peaks` until the process is gone."""
     try:
         root = psutil.Process(pid)
         while root.is_running() and root.status() != psutil.STATUS_ZOMBIE:
             peaks.append(sum(resident(process) for process in [root, *root.children(recursive=True)]))
-            time.sleep(SAMPLED_EVERY)
+            time.sleep(every)
     except psutil.NoSuchProcess:
         return
 

@@ -49,6 +49,10 @@ class RawDataError(FuselineError):
     """A raw file or folder is missing, or is not what its format promises."""
 
 
+class BudgetError(FuselineError):
+    """More rows have a fault than params.yaml allows."""
+
+
 class ShardError(FuselineError):
     """A shard, index or column is missing, damaged, or breaks the format."""
 

@@ -29,7 +29,7 @@ class Regions(Strict):
 
 
 class NegText(Strict):
-    """A text that is false of the picture."""
+    """A text that is false of the picture, or of the regions that its original is about."""
 
     text: str
     tokens: list[int]
@@ -77,7 +77,7 @@ class Near(Strict):
 
 
 class TextNegatives(Strict):
-    """Negatives of one text."""
+    """Negatives of one text. near: texts of other pictures; of an edit the other pictures of its set."""
 
     near: Near
     swapped: list[NegText] = []

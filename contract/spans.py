@@ -42,7 +42,9 @@ def to_tokens(offsets: Offsets, text_S: Ints, start_S: Ints, end_S: Ints) -> Int
     characters). A token that lies only partly inside is taken whole.
     """
     made_from = np.flatnonzero(offsets.end_N > offsets.start_N)
-    stride = 1 + max(offsets.end_N.max(initial=0), end_S.max(initial=0))  # all texts on one line of characters
+    stride = 1 + max(
+        offsets.end_N.max(initial=0), end_S.max(initial=0)
+    )  # all texts on one line of characters
     texts = np.repeat(np.arange(len(offsets.first_T) - 1), np.diff(offsets.first_T))[made_from]
     begins, ends = (texts * stride + edge[made_from] for edge in (offsets.start_N, offsets.end_N))
     first = np.searchsorted(ends, text_S * stride + start_S, "right")

@@ -21,6 +21,13 @@ REGULAR = (b"0", b"\0")
 EXTENDED = (b"x", b"g", b"L")  # PAX and GNU extra headers, written by other tools
 
 
+# What is the same in every header that we write, in the order of the fields.
+OWNER = b"0000644\0" + 2 * b"0000000\0"  # mode, user, group
+TIME = b"\0" + b"00000000000\0"  # the end of the size, then the time
+REST = b"\0 " + b"0".ljust(101, b"\0") + b"ustar\x0000".ljust(72, b"\0") + 2 * b"0000000\0" + bytes(167)
+CONSTANT_SUM = sum(OWNER + TIME + REST[2:]) + 8 * 32  # a checksum counts its own field as blanks
+
+
 class Member(Struct, frozen=True):
     """Where a member lies: `offset` of its header, `size` of its payload, in bytes."""
 
@@ -49,22 +56,14 @@ def header(name: str, size: int) -> bytes:
     raw = name.encode("ascii")
     if len(raw) > NAME_BYTES:
         raise ValueError(f"member name over {NAME_BYTES} bytes: {name}")
-    block = bytearray(BLOCK)
-    block[0 : len(raw)] = raw
-    block[100:108] = b"0000644\0"
-    block[108:116] = block[116:124] = b"0000000\0"
-    block[124:136] = b"%011o\0" % size
-    block[136:148] = b"00000000000\0"
-    block[156:157] = b"0"
-    block[257:265] = b"ustar\x0000"
-    block[329:337] = block[337:345] = b"0000000\0"
-    block[148:156] = b"%06o\0 " % _checksum(block)
-    return bytes(block)
+    length = b"%011o" % size
+    checksum = b"%06o" % (CONSTANT_SUM + sum(raw) + sum(length))
+    return b"".join((raw.ljust(NAME_BYTES, b"\0"), OWNER, length, TIME, checksum, REST))
 
 
 def extent(name: str, content: bytes) -> bytes:
     """A member as it lies in the tar: header, payload, padding."""
-    return header(name, len(content)) + content + bytes(padded(len(content)) - len(content))
+    return b"".join((header(name, len(content)), content, bytes(-len(content) % BLOCK)))
 
 
 def trailer(length: int) -> bytes:

@@ -1,7 +1,7 @@
-"""Map independent tasks over processes: results in the order of the tasks, whatever the number of workers.
+"""Map independent tasks over processes or threads: results in the order of the tasks, however many workers.
 
-Tasks must be pure and idempotent. Workers are forked from a server that has imported the function's module
-and nothing has run in yet: as safe as a spawned process, and a heavy import (torch) is paid for once.
+Tasks must be pure and idempotent. Worker processes are forked from a server that has imported the function's
+module and nothing has run in yet: as safe as a spawned process, and a heavy import (torch) is paid for once.
 """
 
 import multiprocessing
@@ -11,7 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -49,6 +49,17 @@ def run_tasks(
     return _shown(results, len(tasks), label)
 
 
+def run_threads(
+    function: Callable[[T], R], tasks: Iterable[T], workers: int, *, label: str, total: int
+) -> Iterator[R]:
+    """The same in threads of this process: for tasks that leave the interpreter to hash, read or join.
+
+    tasks are taken a few ahead of the results, so that what they hold need not all be there at once.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        yield from _shown(_ahead(pool, function, tasks, workers), total, label)
+
+
 def _in_processes(
     function: Callable[[T], R], tasks: Sequence[T], workers: int, label: str, preload: Sequence[str]
 ) -> Iterator[R]:
@@ -56,6 +67,17 @@ def _in_processes(
     context.set_forkserver_preload([function.__module__, *preload])
     size = min(workers, max(len(tasks), 1))
     pool = ProcessPoolExecutor(size, context, initializer=_join_parent, initargs=(Path.cwd(),))
+    try:
+        yield from _ahead(pool, function, tasks, workers)
+    except BrokenProcessPool:
+        fix = "give it more memory, or lower `workers` in params.yaml; finished tasks are kept"
+        raise FuselineError(label, "a worker process was killed", fix=fix) from None
+    finally:
+        pool.shutdown()
+
+
+def _ahead(pool: Executor, function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Iterator[R]:
+    """Results in the order of the tasks, of which a few wait for each worker."""
     waiting: deque[Future[R]] = deque()
     try:
         for task in tasks:
@@ -64,11 +86,9 @@ def _in_processes(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool:
-        fix = "give it more memory, or lower `workers` in params.yaml; finished tasks are kept"
-        raise FuselineError(label, "a worker process was killed", fix=fix) from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in waiting:
+            future.cancel()
 
 
 def _join_parent(folder: Path) -> None:

@@ -1,10 +1,13 @@
-"""Whole tables in memory: read, written, and their findings."""
+"""Tables in memory: read, written whole or a block at a time, and their findings."""
 
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from data_pipeline.tables import Finding
 
@@ -19,6 +22,28 @@ def read_table(folder: Path, table: str) -> pl.DataFrame:
 def write_table(path: Path, frame: pl.DataFrame) -> None:
     """A whole table at once; same rows, same bytes."""
     frame.write_parquet(path, compression="zstd", row_group_size=ROW_GROUP, statistics=False)
+
+
+class FrameWriter:
+    """A Parquet file that grows by frames of one schema; it is whole when the first has come."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, frame: pl.DataFrame) -> None:
+        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        if self._writer is None:
+            options = {"compression": "zstd", "write_statistics": False}
+            self._writer = pq.ParquetWriter(self._path, table.schema, **options)
+        self._writer.write_table(table, row_group_size=ROW_GROUP)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
 
 def findings_frame(found: Iterable[pl.DataFrame] = ()) -> pl.DataFrame:

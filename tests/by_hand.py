@@ -32,7 +32,7 @@ datasets:
 tokenizer: {name: words.json}
 encoders:
   vit: {architecture: vit, model: none, weights: random, size: 32, grid: 2}
-negatives: {encoder: vit, per_picture: 2}
+negatives: {encoder: vit, pictures: {num_negatives: 2}}
 shards: {thumbnails: THUMBNAILS}
 """
 ODD = "an odd id/é"  # not a key
@@ -141,16 +141,47 @@ def reportable(folder: Path) -> None:
         declared = [{"picture": place[1], "file": f"{number}.jpg"} for number, place in placed]
         table(folder / f"read/{dataset}/images.parquet", declared, None)
         table(folder / f"read/{dataset}/texts.parquet", texts, TEXT)
-        for stage in ("read", "scan", "validate", "spans"):
-            counts = {"texts": {"read": len(texts), "kept": len(texts), "rejected": 0}}
-            write_json(folder / stage / dataset / "counts.json", counts)
+        for stage, tables in ACCOUNTS[dataset].items():
+            write_json(folder / stage / dataset / "counts.json", dict(map(account, tables)))
+        table(folder / f"scan/{dataset}/pictures.parquet", [{"bytes": 1000}] * len(placed), None)
+        write_json(folder / f"spans/{dataset}/audit.json", AUDIT)
+        write_json(folder / f"read/{dataset}/files.json", {"a.json": {"bytes": 12, "sha256": "ab" * 32}})
         for number, _ in placed:  # the drops lie where the datasets' folders are
             target = folder / f"raw/{dataset}/{number}.jpg"
             target.parent.mkdir(exist_ok=True)
             target.write_bytes((folder / f"raw/{number}.jpg").read_bytes())
+    shared = {kind: {"pairs": 2, "pictures": 1} for kind in ("sha256", "perceptual_hash")}
+    nothing = dict.fromkeys(shared, {"pairs": 0, "pictures": 0})
+    write_json(folder / "images/leakage.json", {"declared": shared, "kept": nothing})
     write_json(folder / "images/counts.json", {"images": {"read": 6, "kept": 6, "rejected": 0}})
-    table(folder / "validate/gqa/findings.parquet", FINDINGS, FINDING)
-    write_json(folder / "validate/gqa/box_sizes.json", {"0.01": 1, "0.05": 2})
+    table(folder / "scan/gqa/findings.parquet", FINDINGS[-1:], FINDING)
+    table(folder / "validate/gqa/findings.parquet", FINDINGS[:-1], FINDING)
+    write_json(folder / "validate/gqa/box_sizes.json", {"0": 0, "0.01": 1, "0.05": 2})
+    write_json(folder / "validate/cirr/box_sizes.json", {"0": 0, "0.01": 0, "0.05": 0})
+
+
+def account(counted: tuple[str, int, int]) -> tuple[str, dict[str, int]]:
+    """(table, rows read, rows kept) → an entry of counts.json."""
+    table, read, kept = counted
+    return table, {"read": read, "kept": kept, "rejected": read - kept}
+
+
+AUDIT = {"texts": 5, "text_truncated": 0, "text_unknown": 1, "spans": 2, "span_case_folded": 2}
+# dataset → stage → (table, read, kept); FINDINGS has a reject for each row that is gone
+ACCOUNTS = {
+    "gqa": {
+        "read": [("images", 5, 5), ("texts", 7, 7), ("regions", 4, 4), ("entities", 3, 3)],
+        "scan": [("images", 5, 4)],
+        "validate": [("images", 5, 4), ("texts", 7, 5), ("regions", 4, 3), ("entities", 3, 2)],
+        "spans": [("texts", 5, 5), ("entities", 2, 2)],
+    },
+    "cirr": {
+        "read": [("images", 2, 2), ("texts", 1, 1)],
+        "scan": [("images", 2, 2)],
+        "validate": [("images", 2, 2), ("texts", 1, 1)],
+        "spans": [("texts", 1, 1), ("entities", 0, 0)],
+    },
+}
 
 
 def write_json(path: Path, content: object) -> None:
@@ -212,6 +243,19 @@ def features(folder: Path, tokens: Mapping[str, NDArray[np.float16]], cls: bool 
             shard[:-4].split("-")[0], split, written.samples, written.bytes, written.sha256
         )
     manifest.save(out, _feature_manifest(facts, cls))
+    write_json(out / "statistics.json", STATISTICS)
+
+
+STATISTICS = {
+    "pictures": 6,
+    "tokens": 30,
+    "norm": {"mean": 1.5, "min": 1.0, "max": 2.0},
+    "dead": [2],
+    "duplicates": 0,
+    "error": {
+        "int8": {"token": {"mean": 0.01, "max": 0.02}, "channel": {"median": 0.01, "max": 0.5, "worst": 3}}
+    },
+}
 
 
 def _feature_manifest(facts: dict[str, ShardFacts], cls: bool) -> FeatureManifest:

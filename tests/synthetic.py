@@ -108,7 +108,7 @@ def picture(number: int) -> Record:
         for place, (words, options) in enumerate(QUESTIONS.items())
     ]
     regions = Regions(id=["cell"], box=[box], name=["cell"])
-    return Record(1, str(number), 64, 48, "0" * 64, f"toy:{number}", regions, texts)
+    return Record(1, key(number), 64, 48, f"{number:064x}", f"toy:{number}", regions, texts)
 
 
 def features(number: int, name: str) -> NDArray[np.float64]:

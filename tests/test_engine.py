@@ -1,17 +1,17 @@
-"""Tasks over processes: order, errors, and no process left behind."""
+"""Tasks over processes and threads: order, errors, and no process left behind."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from contract.errors import FuselineError, ParamsError
-from data_pipeline.engine import run_tasks
+from data_pipeline.engine import AHEAD, run_tasks, run_threads
 
 SLEEPERS = """
 import os, sys, time
@@ -106,3 +106,31 @@ def is_running(pid: int) -> bool:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_threads_give_results_in_order_and_take_tasks_a_few_ahead(workers: int) -> None:
+    taken: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for number in range(40):
+            taken.append(number)
+            yield number
+
+    results = run_threads(square, tasks(), workers, label="squares", total=40)
+    assert next(results) == 0 and len(taken) <= AHEAD * workers + 1
+    assert list(results) == [number * number for number in range(1, 40)]
+
+
+def test_a_mistake_in_a_thread_stops_the_rest() -> None:
+    done: list[int] = []
+
+    def note(number: int) -> int:
+        refuse(number)
+        time.sleep(0.01)
+        done.append(number)
+        return number
+
+    with pytest.raises(ParamsError):
+        list(run_threads(note, range(100), 1, label="notes", total=100))
+    assert len(done) < 10

@@ -1,21 +1,23 @@
-"""Stage negatives: exact neighbours of the same dataset and split, never of the same group, never absent."""
+"""Stage negatives: a column of neighbours and swaps beside the records, of the same dataset and split."""
 
 import argparse
 from pathlib import Path
 
 import by_hand
+import msgspec
 import numpy as np
+import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from contract import codec, index, manifest
-from contract.errors import MismatchError
+from contract.errors import MismatchError, ParamsError
 from contract.manifest import FeatureManifest, NegativesManifest
-from contract.record import Near
-from data_pipeline.negatives import neighbours
+from contract.record import Negatives, NegText
+from data_pipeline.negatives.picture_column import pooled
+from data_pipeline.negatives.statistics import Statistics
 from data_pipeline.shards import shard_reader
 from data_pipeline.stages import negatives
+from data_pipeline.texts import tokenizer_file
 
 ARGS = argparse.Namespace(params=Path("params.yaml"))
 
@@ -27,22 +29,50 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def load(shard: str) -> dict[str, Near]:
+STATEMENTS = [
+    by_hand.text("1.full", "1", "statement", "The cube is red."),
+    by_hand.text("2.full", "10", "statement", "The cube is blue."),
+    by_hand.text("3.full", "10", "statement", "A cube, I think, or not."),
+    by_hand.text("4.full", "2", "statement", "The ball is small."),
+]
+BOX = (0.1, 0.1, 0.4, 0.4)
+
+
+@pytest.fixture
+def annotated_texts(project: Path) -> Path:
+    """The same pictures with statements, attributes, a tokenizer and an image set of three."""
+    by_hand.table(project / "spans/gqa/texts.parquet", STATEMENTS, by_hand.TEXT)
+    by_hand.table(project / "spans/gqa/entities.parquet", [], by_hand.ENTITY)
+    regions = [
+        by_hand.region("1", "9", "cube", BOX) | {"attributes": ["Red", "metal"]},
+        by_hand.region("10", "4", "cube", BOX) | {"attributes": ["blue"]},
+    ]
+    by_hand.table(project / "validate/gqa/regions.parquet", regions, by_hand.REGION)
+    members = [by_hand.ODD, "a-img0"]
+    edits = [by_hand.text("5", "a-img0", "edit", "make it blue", target=["a-img0"], members=members)]
+    by_hand.table(project / "spans/cirr/texts.parquet", edits, by_hand.TEXT)
+    tokenizer = tokenizer_file.build([row["content"] for row in STATEMENTS], 200)
+    (project / "spans/gqa/tokenizer.json").write_bytes(tokenizer_file.to_bytes(tokenizer))
+    return project
+
+
+def load(shard: str) -> dict[str, Negatives]:
     path = Path(f"negatives/{shard}.tar")
-    return {
-        key: codec.decode_negatives(raw, key).pictures
-        for key, raw, _ in shard_reader.members(path, "neg.json")
-    }
+    return {key: codec.decode_negatives(raw, key) for key, raw, _ in shard_reader.members(path, "neg.json")}
+
+
+def written() -> Statistics:
+    return msgspec.json.decode(Path("negatives/statistics.json").read_bytes(), type=Statistics)
 
 
 def test_neighbours_are_of_other_groups_nearest_first(project: Path) -> None:
     negatives.run(ARGS)
-    near = load("gqa-000")
+    near = {key: found.pictures for key, found in load("gqa-000").items()}
     assert near["1"].key == ["10"]  # "2" is the same photograph
     assert near["10"].key == ["1", "2"] and near["10"].text == ["", ""]
     assert near["10"].score == pytest.approx(np.cos([0.125, 0.375]), abs=1e-3)
-    assert load("gqa-val-000")["3"].key == []  # alone in its split
-    assert load("cirr-000")["a-img0"].key == [by_hand.ODD_KEY]
+    assert load("gqa-val-000")["3"].pictures.key == []  # alone in its split
+    assert load("cirr-000")["a-img0"].pictures.key == [by_hand.ODD_KEY]
 
 
 def test_the_column_has_the_keys_and_the_shards_of_the_features(project: Path) -> None:
@@ -60,54 +90,101 @@ def test_an_absent_picture_has_no_neighbours_and_is_none(project: Path) -> None:
     tokens = {name: by_hand.vector(number) for number, (_, _, name, *_) in enumerate(by_hand.PLACES)}
     by_hand.features(project, tokens | {"10": np.zeros((0, 4), np.float16)})
     negatives.run(ARGS)
-    near = load("gqa-000")
+    near = {key: found.pictures for key, found in load("gqa-000").items()}
     assert near["10"].key == [] and near["1"].key == [] and near["2"].key == []
 
 
 def test_features_of_other_pictures_are_refused(project: Path) -> None:
-    from polars import read_parquet
-
     path = Path("images/catalogue.parquet")
-    read_parquet(path).filter(picture="1").write_parquet(path)
+    pl.read_parquet(path).filter(picture="1").write_parquet(path)
     with pytest.raises(MismatchError, match="not of the pictures"):
         negatives.run(ARGS)
     assert not Path("negatives").exists()
 
 
-def test_two_runs_write_the_same_bytes(project: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_two_runs_write_the_same_bytes(annotated_texts: Path, workers: int) -> None:
     negatives.run(ARGS)
     first = {path.name: path.read_bytes() for path in Path("negatives").iterdir()}
+    settings = Path("params.yaml")
+    settings.write_text(settings.read_text().replace("workers: 1", f"workers: {workers}"))
     negatives.run(ARGS)
     assert first == {path.name: path.read_bytes() for path in Path("negatives").iterdir()}
 
 
 def test_without_cls_a_picture_is_its_mean_token() -> None:
     tokens = np.array([[1, 0], [0, 3]], np.float16)
-    assert negatives.pooled(tokens, cls=True).tolist() == [1, 0]
-    assert negatives.pooled(tokens, cls=False).tolist() == [0.5, 1.5]
+    assert pooled(tokens, cls=True).tolist() == [1, 0]
+    assert pooled(tokens, cls=False).tolist() == [0.5, 1.5]
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 6), st.integers(1, 5))
-def test_neighbours_equal_a_plain_sort(seed: int, pictures: int, groups: int, wanted: int) -> None:
-    draw = np.random.default_rng(seed)
-    vectors = neighbours.normalised(draw.integers(-2, 3, (pictures, 3)).astype(np.float32))  # many ties
-    group = draw.integers(0, groups, pictures)
-    found = list(neighbours.nearest(vectors, group, wanted))
-    assert len(found) == pictures
-    for row, (rows, cosines) in enumerate(found):
-        scores = (vectors.astype(np.float64) * vectors[row]).sum(1)
-        others = [other for other in range(pictures) if group[other] != group[row]]
-        plain = sorted(others, key=lambda other: (-scores[other], other))[:wanted]
-        assert rows.tolist() == plain
-        assert cosines.tolist() == scores[plain].tolist()
+def test_a_text_gets_what_is_said_of_others_and_swaps_that_are_false(annotated_texts: Path) -> None:
+    negatives.run(ARGS)
+    texts = {name: found for negative in load("gqa-000").values() for name, found in negative.texts.items()}
+    assert set(texts["1.full"].near.text) == {"2.full", "3.full"}  # "2" is the same photograph as "1"
+    assert texts["1.full"].near.key == ["10", "10"] and texts["1.full"].near.score[0] > 0.3
+    (swap,) = texts["1.full"].swapped
+    assert (swap.text, swap.kind) == ("The cube is blue.", "attribute")
+    assert texts["2.full"].swapped[0].text == "The cube is red."
+    assert texts["3.full"].swapped == [] and texts["4.full"].swapped == []  # a doubt; no ball is annotated
 
 
-def test_one_matrix_or_many_blocks_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors = neighbours.normalised(np.random.default_rng(1).normal(size=(300, 16)).astype(np.float32))
-    groups = np.arange(300)
+def test_the_tokens_of_a_swap_spell_its_text(annotated_texts: Path) -> None:
+    negatives.run(ARGS)
+    tokenizer = tokenizer_file.load("spans/gqa/tokenizer.json")
+    swapped: list[NegText] = [
+        swap
+        for negative in load("gqa-000").values()
+        for found in negative.texts.values()
+        for swap in found.swapped
+    ]
+    assert swapped
+    for swap in swapped:
+        spelled = tokenizer.decode(swap.tokens)
+        assert spelled.replace(" ", "") == swap.text.lower().replace(" ", "")
 
-    def found(block: int) -> list[tuple[list[int], list[float]]]:
-        monkeypatch.setattr(neighbours, "BLOCK", block)
-        return [(rows.tolist(), scores.tolist()) for rows, scores in neighbours.nearest(vectors, groups, 8)]
 
-    assert found(7) == found(256) == found(1024)
+def test_an_edit_gets_the_members_of_its_set_but_the_target(annotated_texts: Path) -> None:
+    negatives.run(ARGS)
+    near = load("cirr-000")["a-img0"].texts["5"].near
+    assert (near.key, near.text) == ([by_hand.ODD_KEY], [""])
+    assert near.score == pytest.approx([np.cos(25 / 8 - 16 / 8)], abs=1e-3)
+
+
+def test_the_statistics_add_up(annotated_texts: Path) -> None:
+    negatives.run(ARGS)
+    parts = {(part.dataset, part.split): part for part in written().parts}
+    assert sorted(parts) == [("cirr", "train"), ("gqa", "train"), ("gqa", "val")]
+    texts, pictures = parts["gqa", "train"].texts, parts["gqa", "train"].pictures
+    assert (texts.texts, texts.different, texts.given) == (4, 4, 0)
+    assert sum(texts.mined) == texts.near == 8 and sum(texts.random) == texts.drawn == 4
+    assert texts.drawn_true >= 1 and texts.filters["same_picture"] == 4  # one other of its group each
+    assert texts.swaps["attribute"] == {"kept": 2} and texts.short == 4
+    assert (pictures.pictures, pictures.absent, sum(pictures.mined)) == (3, 0, 4)
+    assert parts["cirr", "train"].texts.members == 1
+    shown = {(example.text, example.role) for example in written().examples if example.dataset == "gqa"}
+    assert {name for name, role in shown if role == "statement"} <= {row["text"] for row in STATEMENTS}
+    assert len(shown) >= 3
+
+
+def test_the_manifest_certifies_every_search(annotated_texts: Path) -> None:
+    negatives.run(ARGS)
+    searches = manifest.load(Path("negatives"), NegativesManifest).searches
+    assert searches["gqa/train/pictures"].method == "exact" and searches["gqa/train/texts"].vectors == 4
+    assert all(found.recall == 1 for found in searches.values())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("num_negatives: 2}", "num_negatives: 2, range_max: 1}", "range_max"),
+        ("num_negatives: 2}}", "num_negatives: 2}, text: {dimensions: 100}}", "power of two"),
+        ("num_negatives: 2}}", "num_negatives: 2}, text: {exhaustive: [coco]}}", "exhaustive"),
+        ("num_negatives: 2}", "num_negatives: 2, absolute_margin: 0.1}", "absolute_margin"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(project: Path, old: str, new: str, message: str) -> None:
+    settings = Path("params.yaml")
+    settings.write_text(settings.read_text().replace(old, new))
+    with pytest.raises(ParamsError, match=message):
+        negatives.run(ARGS)

@@ -41,7 +41,7 @@ def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
         (("datasets", "gqa"), "foldr", "folder"),
         (("datasets", "gqa", "raw", 0), "shrads", "shards"),
         (("encoders", "vit"), "grids", "grid"),
-        (("negatives",), "per_pictures", "per_picture"),
+        (("negatives",), "picture", "pictures"),
     ],
 )
 def test_an_unknown_key_is_named_at_its_depth(
@@ -67,7 +67,7 @@ def test_an_unknown_key_is_named_at_its_depth(
         ("boxes", "max_overhang", -1),
         ("shards", "thumbnails", -1),
         ("report", "examples", 0),
-        ("negatives", "per_picture", "many"),
+        ("negatives", "probes", "many"),
     ],
 )
 def test_a_wrong_value_is_named(tmp_path: Path, section: str, key: str, value: object) -> None:

@@ -121,9 +121,9 @@ def test_a_folder_without_any_picture_stops_the_scan(tmp_path: Path) -> None:
     (tmp_path / "read").mkdir()
     pl.DataFrame(declared).write_parquet(tmp_path / "read/images.parquet")
     with pytest.raises(RawDataError, match=r"images/1.png: none of the 1 declared"):
-        scan_dataset("own", tmp_path, tmp_path / "read", tmp_path / "scan", 1)
+        scan_dataset("own", tmp_path, tmp_path / "read", tmp_path / "scan", 1, {})
     assert not (tmp_path / "scan").exists()
     (tmp_path / "images").mkdir()
     smooth().save(tmp_path / "images/1.png")
-    scan_dataset("own", tmp_path, tmp_path / "read", tmp_path / "scan", 1)
+    scan_dataset("own", tmp_path, tmp_path / "read", tmp_path / "scan", 1, {})
     assert len(pl.read_parquet(tmp_path / "scan/pictures.parquet")) == 1

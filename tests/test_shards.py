@@ -2,13 +2,20 @@
 
 import argparse
 import io
+import os
+import shutil
+import subprocess
+import sys
 import tarfile
+from contextlib import chdir
 from pathlib import Path
 
 import by_hand
 import numpy as np
 import polars as pl
 import pytest
+import yaml
+from chain import run_chain
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -170,6 +177,7 @@ def test_a_generated_world_arrives_whole(
     assert {text.role for record in held for text in record.texts} == {
         "question",
         "statement",
+        "caption",
         "phrase",
         "edit",
     }
@@ -190,6 +198,71 @@ def test_rounding_keeps_boxes_valid_and_close(drawn: list[np.ndarray]) -> None:
     assert (np.round(rounded, 6) == rounded).all()
 
 
-def test_natural_order_counts() -> None:
-    names = ["r10", "r9", "o2", "10", "9", "", "r9b"]
-    assert sorted(names, key=records.natural) == ["", "9", "10", "o2", "r9", "r9b", "r10"]
+def built(project: Path) -> dict[str, bytes]:
+    """Run the stage in `project` → its files."""
+    with chdir(project):
+        shards.run(ARGS)
+    return {path.name: path.read_bytes() for path in sorted((project / "data").iterdir())}
+
+
+def inputs_of(annotated: Path, project: Path) -> Path:
+    """A folder with the clean tables of the generated world."""
+    project.mkdir()
+    for name in ("images", "spans", "validate"):
+        (project / name).symlink_to(annotated / name)
+    (project / "params.yaml").write_text((annotated / "params.yaml").read_text())
+    return project
+
+
+def with_workers(project: Path, workers: int) -> None:
+    path = project / "params.yaml"
+    settings = yaml.safe_load(path.read_text()) | {"workers": workers}
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def test_the_number_of_workers_changes_no_byte(annotated: Path, tmp_path: Path) -> None:
+    one = built(inputs_of(annotated, tmp_path / "one"))
+    two = inputs_of(annotated, tmp_path / "two")
+    with_workers(two, 2)
+    assert built(two) == one
+
+
+DIES = """\
+import os, argparse, pathlib
+from data_pipeline.shards import shard_writer
+from data_pipeline.stages import shards
+whole = shards.write_shard
+def dies(path, suffixes, samples):
+    written = whole(path, suffixes, samples)
+    if len(list(path.parent.glob("*.tar"))) > 5:
+        os.kill(os.getpid(), 9)
+    return written
+shards.write_shard = dies
+shards.run(argparse.Namespace(params=pathlib.Path("params.yaml")))
+"""
+
+
+def test_a_killed_run_leaves_no_data_and_the_next_the_same_bytes(annotated: Path, tmp_path: Path) -> None:
+    expected = built(inputs_of(annotated, tmp_path / "whole"))
+    killed = inputs_of(annotated, tmp_path / "killed")
+    environment = os.environ | {"PYTHONPATH": str(Path(shards.__file__).parents[2])}
+    process = subprocess.run([sys.executable, "-c", DIES], cwd=killed, env=environment, check=False)
+    assert process.returncode == -9
+    assert not (killed / "data").exists() and (killed / ".data.part").is_dir()
+    assert built(killed) == expected
+    assert not (killed / ".data.part").exists()
+
+
+def test_the_order_of_files_on_disk_changes_no_byte(world: Path, annotated: Path, tmp_path: Path) -> None:
+    """The same deliveries, their files created in the reverse order; read with two workers."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "params.yaml").write_text((world / "params.yaml").read_text())
+    with_workers(other, 2)
+    for path in sorted((world / "raw").rglob("*"), reverse=True):
+        if path.is_file():
+            target = other / path.relative_to(world)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    run_chain(other)
+    assert built(other) == built(inputs_of(annotated, tmp_path / "same"))

@@ -10,7 +10,7 @@ import synthetic
 import torch
 
 from contract import codec
-from contract.errors import MismatchError, ShardError
+from contract.errors import MismatchError, ParamsError, ShardError
 from contract.files import sha256_file
 from contract.index import index_path
 from contract.record import Negatives, Text
@@ -336,8 +336,8 @@ def test_a_batch_over_two_epochs_gives_each_row_its_own_texts(own):
         assert int(batch.keys[near][1:]) == (int(batch.keys[text][1:]) + 1) % 8
 
 
-def test_two_datasets_may_use_one_key(own):
-    """The same keys in toy-000 and toy-001, of two datasets: every negative is of its anchor's dataset."""
+def two_datasets(own):
+    """The same keys in toy-000 and toy-001, which become datasets of their own; features say which."""
     numbers = (0, 2, 4, 6)
     keys = [synthetic.key(n) for n in numbers]
     places = {"data": "json", "features/vit": "vit.npy", "negatives": "neg.json"}
@@ -357,10 +357,49 @@ def test_two_datasets_may_use_one_key(own):
             facts[shard].dataset = f"toy{number}"
             known["shards"][shard] = msgspec.to_builtins(facts[shard])
         (own / folder / "manifest.json").write_text(json.dumps(known))
-    (batch,) = taken(Stream(shards(own, ["vit"]), ["vqa"], batch=8, negatives=2), 1)
-    dataset = batch.features["vit"][:, 0, 0]
-    assert sorted(dataset.tolist()) == [0.0] * 4 + [1.0] * 4
-    assert (dataset[batch.neg_picture] == dataset[batch.text_picture][:, None]).all()
+
+
+def read_from(batch) -> set[int]:
+    """The datasets of a batch of `two_datasets`: the pixels say which."""
+    return set(batch.features["vit"][:, 0, 0].int().tolist())
+
+
+def test_two_datasets_may_use_one_key(own):
+    two_datasets(own)
+    batches = taken(Stream(shards(own, ["vit"]), ["vqa"], batch=2, negatives=2), 4)
+    assert all((batch.neg_picture >= 0).all() and len(read_from(batch)) == 1 for batch in batches)
+    assert len({(*read_from(batch), key) for batch in batches for key in batch.keys[:2]}) == 8
+
+
+def test_datasets_take_turns_by_their_weights(own):
+    two_datasets(own)
+    stream = Stream(shards(own, ["vit"]), ["vqa"], batch=2, datasets={"toy0": 3, "toy1": 1})
+    turns = [dataset for batch in taken(stream, 8) for dataset in read_from(batch)]
+    assert len(stream) == 8 and sorted(turns) == [0] * 6 + [1] * 2
+    later = Stream(shards(own, ["vit"]), ["vqa"], batch=2, datasets={"toy0": 3, "toy1": 1}, position=6)
+    assert [dataset for batch in taken(later, 5) for dataset in read_from(batch)] == turns[3:]
+
+
+def test_a_single_pass_takes_one_dataset_after_the_other(own):
+    two_datasets(own)
+    stream = Stream(shards(own, ["vit"]), ["vqa"], batch=3, stop=8)
+    sizes = [(read_from(batch), len(batch.keys)) for batch in stream]
+    assert sizes == [({0}, 3), ({0}, 1), ({1}, 3), ({1}, 1)]
+
+
+def test_a_dataset_that_is_not_there_is_refused_by_name(own):
+    two_datasets(own)
+    with pytest.raises(ParamsError, match="unknown dataset.*'toy2'[\\s\\S]*toy0, toy1"):
+        Stream(shards(own, ["vit"]), ["vqa"], batch=2, datasets={"toy2": 1})
+
+
+def test_a_window_reads_few_shards_at_a_time(world):
+    opened = shards(world)
+    of = {key: number for number, shard in enumerate(opened.shards) for key in map(str, shard.index.keys())}
+    batches = taken(Stream(opened, ["vqa"], batch=10, shuffle="window", window=2), 4)
+    keys = [key for batch in batches for key in batch.keys]
+    assert sorted(keys) == sorted(of)
+    assert len({of[key] for key in keys[:20]}) == len({of[key] for key in keys[20:]}) == 2
 
 
 def test_targets_and_image_sets_are_rows_of_the_batch(own):

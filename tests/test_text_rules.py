@@ -1,17 +1,11 @@
 """Text rules on small tables: what goes, what stays, and what goes with it."""
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 
-from contract.errors import MismatchError
-from contract.params import Tokenizer
 from data_pipeline import table_writer
-from data_pipeline.stages.spans import DEMO_TOKENIZER, check_tokenizer, tokenize
 from data_pipeline.stages.validate import Raw, judge_entities, judge_texts, keep_links
-from data_pipeline.tables import ROWS, Entity, Image, NegativeText, Region, Text
-from data_pipeline.texts.tokenizer_file import build
+from data_pipeline.tables import ROWS, Entity, Image, Region, Text
 
 
 def table(kind: type, rows: list[tuple]) -> pl.DataFrame:
@@ -131,36 +125,3 @@ def test_entities_lose_links_and_keep_spans() -> None:
 def test_links_keep_their_order() -> None:
     rows = pl.DataFrame({"picture": ["a", "b", "a"], "named": [["r2", "x", "r1", "r2"], ["r1"], []]})
     assert keep_links(rows, "named", BOXES).to_list() == [["r2", "r1", "r2"], [], []]
-
-
-def test_what_the_tokenizer_cannot_represent_is_rejected() -> None:
-    texts = table(
-        Text, [text("1", "a cat"), text("2", "\u200b", negatives=[]), text("3", "cat", role="phrase")]
-    )
-    spans = [("1", 2, 5), ("1", 1, 2), ("2", 0, 1)]
-    entities = table(Entity, [Entity(*row, f"{row[1]}", None, [], "annotated", "f", "/p") for row in spans])
-    kept, findings = tokenize(texts, entities, build(["a cat"], 400))
-    assert kept["texts"]["text"].to_list() == ["1", "3"]
-    assert kept["entities"].select("token_start", "token_end").rows() == [(1, 2)]
-    assert sorted(findings["reason"]) == ["span_no_tokens", "text_no_tokens", "text_rejected"]
-
-
-def test_the_demo_tokenizer_is_refused_for_other_pictures(tmp_path: Path) -> None:
-    path = tmp_path / "catalogue.parquet"
-    pl.DataFrame({"dataset": ["gqa", "own"], "generated": [True, False]}).write_parquet(path)
-    demo = Tokenizer(name=str(DEMO_TOKENIZER))
-    check_tokenizer(demo, "gqa", path)
-    with pytest.raises(MismatchError, match="own"):
-        check_tokenizer(demo, "own", path)
-    check_tokenizer(Tokenizer(name=str(DEMO_TOKENIZER), allow_demo=True), "own", path)
-    check_tokenizer(Tokenizer(name="other.json"), "own", path)
-
-
-def test_given_negatives_get_tokens_of_their_own() -> None:
-    negatives = [NegativeText("a dog", "given"), NegativeText("cat", "given")]
-    texts = table(Text, [text("1", "a cat"), text("2", "a cat", negatives=negatives)])
-    tokenizer = build(["a cat", "a dog"], 400)
-    kept, _ = tokenize(texts, table(Entity, []), tokenizer)
-    found = kept["texts"]["negatives"].to_list()
-    assert found[0] == [] and [negative["text"] for negative in found[1]] == ["a dog", "cat"]
-    assert [tokenizer.decode(negative["tokens"]) for negative in found[1]] == ["a dog", "cat"]

@@ -53,9 +53,9 @@ def shard_name(dataset: str, split: str, number: int) -> str:
     return f"{dataset}-{number:03d}" if split == TRAIN else f"{dataset}-{split}-{number:03d}"
 
 
-def own_split(group: str, shares: Mapping[str, float]) -> str:
-    """The split of a picture group without an official one: a hash of the group against the shares."""
-    u, upper = uniform("split", group), 0.0
+def own_split(unit: str, shares: Mapping[str, float]) -> str:
+    """The split of pictures that stay together and have no official one: a hash of their name."""
+    u, upper = uniform("split", unit), 0.0
     for split, share in shares.items():
         upper += share
         if u < upper:

@@ -162,9 +162,8 @@ def _needed(source: Source, name: str) -> Path:
 
 
 def _optional(source: Source, name: str, without: str) -> Path | None:
-    path = source.root / name
-    if path.exists():
-        return path
+    if (source.root / name).exists():
+        return _needed(source, name)
     source.note(f"{source.root} holds no {name}: {without}")
     return None
 

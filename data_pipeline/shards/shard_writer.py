@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from msgspec import Struct
 
 from contract import tar
 from contract.files import atomic_path
-from contract.index import ABSENT, COUNTED, KEY, Index, index_path, row_type
+from contract.index import ABSENT, COUNTED, KEY, Index, Rows, index_path, row_type
+
+AT_ONCE = 1 << 20  # bytes
 
 
 class Sample(Struct):
@@ -35,36 +38,58 @@ def write_shard(path: Path, suffixes: Sequence[str], samples: Iterable[Sample]) 
 
     Samples must come in ascending order of key, each with one content per suffix (ValueError otherwise).
     """
-    rows: list[tuple[object, ...]] = []
-    digest, position, last = hashlib.sha256(), 0, ""
     with atomic_path(path) as beside:
-        with beside.open("wb") as file:
-            for sample in samples:
-                _check(sample, suffixes, last)
-                extents = [
-                    tar.extent(f"{sample.key}.{suffix}", content)
-                    for suffix, content in zip(suffixes, sample.members, strict=True)
-                ]
-                rows.append(_row(sample, extents, position))
-                for extent in extents:
-                    file.write(extent)
-                    digest.update(extent)
-                    position += len(extent)
-                last = sample.key
-            end = tar.trailer(position)
-            file.write(end)
-            digest.update(end)
-        table = np.array(rows, row_type(len(suffixes))) if rows else np.zeros(0, row_type(len(suffixes)))
-        Index(suffixes, table, position + len(end)).save(index_path(path))
-    return Written(len(rows), position + len(end), digest.hexdigest())
+        with beside.open("wb", buffering=0) as file:
+            out = _Out(file)
+            known = _rows(suffixes, samples, out)
+            out.add(tar.trailer(out.position))
+            out.flush()
+        Index(suffixes, known, out.position).save(index_path(path))
+    return Written(len(known), out.position, out.digest.hexdigest())
 
 
-def _row(sample: Sample, extents: list[bytes], start: int) -> tuple[object, ...]:
-    lengths = [len(extent) for extent in extents]
-    offsets = np.cumsum([start, *lengths[:-1]])
-    sizes = [len(content) for content in sample.members]
-    hashes = np.array([xxhash.xxh3_64_intdigest(extent) for extent in extents], np.uint64)
-    return (sample.key.encode("ascii"), ABSENT * sample.absent, sample.texts, offsets, sizes, hashes)
+class _Out:
+    """The tar as it grows, hashed and written some pieces at a time."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file, self._pieces, self._waiting = file, list[bytes](), 0
+        self.digest, self.position = hashlib.sha256(), 0
+
+    def add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._waiting += len(piece)
+        self.position += len(piece)
+        if self._waiting >= AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        block = memoryview(b"".join(self._pieces))
+        self._pieces.clear()
+        self._waiting = 0
+        self.digest.update(block)
+        while block:
+            block = block[self._file.write(block) :]
+
+
+def _rows(suffixes: Sequence[str], samples: Iterable[Sample], out: _Out) -> Rows:
+    """Hand every extent to `out` → the rows of the index."""
+    heads: list[tuple[object, ...]] = []
+    members: list[tuple[int, int, int]] = []
+    last = ""
+    for sample in samples:
+        _check(sample, suffixes, last)
+        last = sample.key
+        heads.append((sample.key.encode("ascii"), ABSENT * sample.absent, sample.texts))
+        for suffix, content in zip(suffixes, sample.members, strict=True):
+            extent = tar.extent(f"{sample.key}.{suffix}", content)
+            members.append((out.position, len(content), xxhash.xxh3_64_intdigest(extent)))
+            out.add(extent)
+    rows = np.zeros(len(heads), row_type(len(suffixes)))
+    if heads:
+        rows["key"], rows["flags"], rows["texts"] = zip(*heads, strict=True)
+        table = np.array(members, np.uint64).reshape(len(heads), len(suffixes), 3)
+        rows["offset"], rows["size"], rows["hash"] = np.moveaxis(table, 2, 0)
+    return rows
 
 
 def _check(sample: Sample, suffixes: Sequence[str], last: str) -> None:

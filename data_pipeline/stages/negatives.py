@@ -1,50 +1,39 @@
-"""Features → `negatives/`: for each picture the most similar others of its dataset and split."""
+"""Features and texts → `negatives/`: neighbours of pictures and texts, and texts that are verified false.
+
+Neighbours are of the same dataset and split. statistics.json beside the tars says what was mined, against
+chance, and what was left out and why; the manifest certifies each search.
+"""
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
+import msgspec
 import polars as pl
 from msgspec import Struct
-from numpy.typing import NDArray
 
-from contract import codec, manifest, params, record
-from contract.errors import MismatchError
-from contract.files import atomic_path, sha256_file
-from contract.index import index_path
-from contract.manifest import FeatureManifest, NegativesManifest, ShardFacts
-from contract.record import Near, Negatives
-from data_pipeline.negatives import neighbours
-from data_pipeline.shards import shard_reader
-from data_pipeline.shards.shard_writer import Sample, write_shard
+from contract import manifest, params, record
+from contract.files import atomic_path
+from contract.manifest import Certificate, FeatureManifest, NegativesManifest, ShardFacts
+from data_pipeline.engine import run_tasks
+from data_pipeline.negatives import mining, text_tables
+from data_pipeline.negatives.mining import Place
+from data_pipeline.negatives.picture_column import read_column, shards_of
+from data_pipeline.negatives.shard_task import write
+from data_pipeline.negatives.statistics import EDGES, Example, Part, Statistics
+from data_pipeline.negatives.text_tables import Tables
 
 OUT = Path("negatives")
 CATALOGUE = Path("images/catalogue.parquet")
-SUFFIX = "neg.json"
-DECIMALS = 4
 
 
-Mined = Iterator[tuple[str, str, Negatives]]  # shard, key, negatives
+class Mined(Struct):
+    """What became of one dataset and split."""
 
-
-class Pooled(Struct):
-    """One picture of a feature tar as one vector [D]."""
-
-    key: str
-    shard: str
-    absent: bool
-    vector: NDArray[np.float32]
-
-
-class Column(Struct):
-    """The pictures of one dataset and split, ascending by key. vectors: [N,D], of length 1 where present."""
-
-    keys: list[str]
-    shards: list[str]
-    groups: NDArray[np.int64]
-    present: NDArray[np.bool_]
-    vectors: NDArray[np.float32]
+    shards: dict[str, ShardFacts]
+    searches: dict[str, Certificate]
+    part: Part
+    examples: list[Example]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,118 +42,78 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write negatives/ whole."""
-    settings = params.load(args.params).negatives
-    source = Path("features") / settings.encoder
-    features = manifest.load(source, FeatureManifest)
-    catalogue = pl.read_parquet(CATALOGUE, columns=["dataset", "split", "shard", "key", "group"])
-    facts: dict[str, ShardFacts] = {}
+    settings = params.load(args.params)
+    features = manifest.load(Path("features", settings.negatives.encoder), FeatureManifest)
     with atomic_path(OUT) as folder:
         folder.mkdir()
-        for dataset, split in sorted({(shard.dataset, shard.split) for shard in features.shards.values()}):
-            pictures = catalogue.filter(dataset=dataset, split=split)
-            column = read_column(source, features, dataset, split, pictures)
-            facts |= _write(folder, features, dataset, split, mine(column, settings.per_picture))
-        manifest.save(folder, _manifest(settings, features, facts))
-    print(f"{OUT}: {sum(shard.samples for shard in facts.values())} pictures in {len(facts)} shards")
+        mined = list(_mine_all(settings, features, folder))
+        manifest.save(folder, _manifest(settings.negatives, features, mined))
+        examples = [example for one in mined for example in one.examples]
+        statistics = Statistics(EDGES, [one.part for one in mined], examples)
+        content = msgspec.json.format(msgspec.json.encode(statistics), indent=1)
+        (folder / "statistics.json").write_bytes(content + b"\n")
+    print(f"{OUT}: {summary(statistics)}")
 
 
-def read_column(
-    source: Path, features: FeatureManifest, dataset: str, split: str, pictures: pl.DataFrame
-) -> Column:
-    """One vector per picture of a dataset and split: its CLS token, or the mean of its tokens.
+def _mine_all(settings: params.Params, features: FeatureManifest, folder: Path) -> Iterator[Mined]:
+    columns = ["dataset", "split", "shard", "picture", "key", "group"]
+    catalogue = pl.read_parquet(CATALOGUE, columns=columns)
+    places = sorted({(shard.dataset, shard.split) for shard in features.shards.values()})
+    for dataset in sorted({dataset for dataset, _ in places}):
+        pictures = catalogue.filter(dataset=dataset)
+        tables = text_tables.load(dataset, pictures, dataset in settings.negatives.text.exhaustive)
+        for split in (split for name, split in places if name == dataset):
+            place = Place(dataset, split, shards_of(features, dataset, split), folder, settings.seed)
+            yield _mine(place, features, tables, pictures.filter(split=split), settings)
 
-    pictures: their `key` and `group`. MismatchError when the features are not of these pictures.
-    """
-    found = sorted(_pooled_pictures(source, features, dataset, split), key=lambda picture: picture.key)
-    groups = dict(pictures.select("key", "group").iter_rows())
-    if {picture.key for picture in found} != set(groups):
-        raise _strangers(source, dataset, split, {picture.key for picture in found}, set(groups))
-    numbers = {group: number for number, group in enumerate(sorted(set(groups.values())))}
-    vectors = np.stack([picture.vector for picture in found]) if found else np.zeros((0, features.width))
-    return Column(
-        keys=[picture.key for picture in found],
-        shards=[picture.shard for picture in found],
-        groups=np.array([numbers[groups[picture.key]] for picture in found], np.int64),
-        present=np.array([not picture.absent for picture in found], np.bool_),
-        vectors=neighbours.normalised(vectors.astype(np.float32)),
+
+def _mine(
+    place: Place,
+    features: FeatureManifest,
+    tables: Tables,
+    pictures: pl.DataFrame,
+    settings: params.Params,
+) -> Mined:
+    """Mine one dataset and split and write its tars, one per tar of the features, empty ones too."""
+    source = Path("features", features.encoder)
+    column = read_column(source, features, place.dataset, place.split, pictures)
+    near = mining.mine_pictures(place, column, settings.negatives)
+    texts = mining.mine_texts(place, column, tables, settings.negatives)
+    tasks, filters = mining.tasks(place, column, tables, near, texts, settings.negatives)
+    done = list(run_tasks(write, tasks, settings.workers, label=f"negatives {place.name}"))
+    return Mined(
+        {one.shard: one.facts for one in done},
+        {f"{place.name}/pictures": near.certificate, f"{place.name}/texts": texts.certificate},
+        mining.part(place, near, texts, filters, done),
+        [
+            *mining.picture_examples(place, near),
+            *mining.edit_examples(place, texts, tables),
+            *(example for one in done for example in one.examples),
+        ],
     )
 
 
-def _pooled_pictures(source: Path, features: FeatureManifest, dataset: str, split: str) -> Iterator[Pooled]:
-    nothing = np.zeros(features.width, np.float32)
-    for shard in _shards(features, dataset, split):
-        path = source / f"{shard}.tar"
-        for key, content, absent in shard_reader.members(path, f"{features.encoder}.npy"):
-            tokens = codec.decode_array(content, f"{path}/{key}")
-            yield Pooled(key, shard, absent, nothing if absent else pooled(tokens, features.cls))
-
-
-def pooled(tokens_ND: NDArray[np.float16], cls: bool) -> NDArray[np.float32]:
-    """[D] float32: the CLS token where the column has one, else the mean token."""
-    vector_D = tokens_ND[0] if cls else tokens_ND.mean(0, dtype=np.float64)
-    return np.asarray(vector_D, np.float32)
-
-
-def mine(column: Column, wanted: int) -> Mined:
-    """(shard, key, negatives) of each picture; a picture without features has none and is nobody's."""
-    rows = np.flatnonzero(column.present)
-    found = neighbours.nearest(column.vectors[rows], column.groups[rows], wanted)
-    for shard, key, present in zip(column.shards, column.keys, column.present, strict=True):
-        if not present:
-            yield shard, key, Negatives(pictures=Near())
-            continue
-        best, cosines = next(found)
-        yield shard, key, Negatives(pictures=_near([column.keys[row] for row in rows[best]], cosines))
-
-
-def _near(names: list[str], cosines: NDArray[np.float64]) -> Near:
-    scores = [round(score, DECIMALS) + 0.0 for score in cosines.tolist()]  # + 0.0: no "-0.0" in the file
-    return Near(key=names, text=[""] * len(names), score=scores)
-
-
-def _write(
-    folder: Path, features: FeatureManifest, dataset: str, split: str, mined: Mined
-) -> dict[str, ShardFacts]:
-    """Write the tars of a dataset and split, one per tar of the features, empty ones too."""
-    samples: dict[str, list[Sample]] = {shard: [] for shard in _shards(features, dataset, split)}
-    for shard, key, negatives in mined:
-        samples[shard].append(Sample(key, [codec.encode(negatives)]))
-    facts = {}
-    for shard, content in samples.items():
-        path = folder / f"{shard}.tar"
-        written = write_shard(path, [SUFFIX], content)
-        hashed = sha256_file(index_path(path))
-        facts[shard] = ShardFacts(
-            dataset, split, written.samples, written.bytes, written.sha256, index=hashed
-        )
-    return facts
-
-
-def _shards(features: FeatureManifest, dataset: str, split: str) -> list[str]:
-    return sorted(
-        name for name, shard in features.shards.items() if (shard.dataset, shard.split) == (dataset, split)
-    )
-
-
-def _strangers(source: Path, dataset: str, split: str, found: set[str], expected: set[str]) -> MismatchError:
-    odd = sorted(found ^ expected)
-    return MismatchError(
-        source,
-        f"is not of the pictures that {CATALOGUE} lists for {dataset}, {split}: {len(odd)} differ",
-        found=f"{len(found)} pictures; first difference {odd[0]}",
-        expected=f"{len(expected)} pictures",
-        fix=f"run: python -m data_pipeline features {source.name}",
+def summary(statistics: Statistics) -> str:
+    """One line for the console."""
+    texts = [part.texts for part in statistics.parts]
+    swaps = sum(ends.get("kept", 0) for one in texts for ends in one.swaps.values())
+    return (
+        f"{sum(part.pictures.pictures for part in statistics.parts):,} pictures, "
+        f"{sum(one.near for one in texts):,} neighbours of {sum(one.texts for one in texts):,} texts, "
+        f"{swaps:,} verified swaps"
     )
 
 
 def _manifest(
-    settings: params.NegativesParams, features: FeatureManifest, facts: dict[str, ShardFacts]
+    settings: params.NegativesParams, features: FeatureManifest, mined: list[Mined]
 ) -> NegativesManifest:
+    facts = {name: shard for one in mined for name, shard in one.shards.items()}
     return NegativesManifest(
         format=record.FORMAT_VERSION,
         schema=record.fingerprint(),
         encoder=settings.encoder,
         weights=features.weights.sha256,
-        per_picture=settings.per_picture,
+        per_picture=settings.pictures.num_negatives,
         shards=dict(sorted(facts.items())),
+        searches={name: found for one in mined for name, found in one.searches.items()},
     )

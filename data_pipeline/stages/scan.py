@@ -5,7 +5,7 @@ damaged file is a reject.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +18,7 @@ from data_pipeline.engine import run_tasks
 from data_pipeline.frames import read_table, reasons, rejected, write_findings, write_table
 from data_pipeline.pictures.scanning import Result, Scanned, Task, Trouble, scan
 from data_pipeline.tables import Account
+from data_pipeline.validation import budgets
 
 GENERATED = "GENERATED.json"  # stands in every dataset folder of the demo
 PICTURES_A_TASK = 64
@@ -45,11 +46,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     settings, name = params.load(args.params), args.dataset
     folder = Path(params.dataset(settings, name).folder)
-    scan_dataset(name, folder, Path("read", name), Path("scan", name), settings.workers)
+    scan_dataset(
+        name, folder, Path("read", name), Path("scan", name), settings.workers, settings.budgets.scan
+    )
 
 
-def scan_dataset(name: str, folder: Path, read: Path, out: Path, workers: int) -> None:
-    """Scan the files that read/<dataset>/images.parquet declares, in its order."""
+def scan_dataset(
+    name: str, folder: Path, read: Path, out: Path, workers: int, limits: Mapping[str, float]
+) -> None:
+    """Scan the files that read/<dataset>/images.parquet declares, in its order.
+
+    limits: see validation.budgets.
+    """
     declared = read_table(read, "images")
     files = declared["file"].to_list()
     tasks = [Task(str(folder), part) for part in _parts(files)]
@@ -64,6 +72,7 @@ def scan_dataset(name: str, folder: Path, read: Path, out: Path, workers: int) -
         write_table(place / "pictures.parquet", pictures)
         write_findings(place, findings)
         account.write(place)
+        budgets.check(limits, place, "scan", name)
     print(f"scan {name}: {account.summary()} {reasons(findings)}")
 
 

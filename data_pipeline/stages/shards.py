@@ -1,7 +1,7 @@
 """Clean texts, spans and boxes → `data/`: a tar of records per shard, its index, one manifest."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,11 @@ import msgspec
 import polars as pl
 from msgspec import Struct
 
-from contract import codec, index, manifest, params, record
+from contract import index, manifest, params, record
 from contract.errors import MismatchError, ShardError
 from contract.files import atomic_path, sha256_file
 from contract.manifest import DataManifest, ShardFacts, TokenizerFacts
-from data_pipeline.engine import run_tasks
+from data_pipeline.engine import run_threads
 from data_pipeline.pictures import placement
 from data_pipeline.shards import records
 from data_pipeline.shards.shard_writer import Sample, write_shard
@@ -22,10 +22,16 @@ OUT = Path("data")
 CATALOGUE = Path("images/catalogue.parquet")
 JPEG_QUALITY = 85
 PARAMS = ("datasets", "boxes", "tokenizer", "seed")  # sections that shape a record; kept in the manifest
+REGIONS = ("picture", "region", "name", "crowd", "x0", "y0", "x1", "y1")
+TEXTS = (
+    *("text", "picture", "role", "content", "tokens", "answer", "type"),
+    *("about", "target", "members", "negatives"),
+)
+ENTITIES = ("text", "start", "end", "token_start", "token_end", "regions", "source")
 
 
 class Task(Struct):
-    """One shard to write: its pictures (ascending keys) and what hangs on them."""
+    """One shard to write: its pictures and what hangs on them, in any order."""
 
     path: Path
     dataset: str
@@ -48,32 +54,45 @@ def run(args: argparse.Namespace) -> None:
     vocabulary = answers(settings, catalogue)
     with atomic_path(OUT) as folder:
         folder.mkdir()
-        tasks = [task for name in settings.datasets for task in _tasks(settings, name, catalogue, folder)]
-        facts = dict(run_tasks(write, tasks, settings.workers, label="shards"))
+        declared = {name: _declared(name, settings) for name in settings.datasets}
+        tasks = (
+            task for name in declared for task in _tasks(settings, name, declared[name], catalogue, folder)
+        )
+        total = sum(map(len, declared.values()))
+        facts = dict(run_threads(write, tasks, settings.workers, label="shards", total=total))
         manifest.save(folder, _manifest(settings, folder, vocabulary, facts))
     print(f"{OUT}: {len(facts)} shards, {sum(shard.samples for shard in facts.values())} records")
 
 
-def _tasks(settings: params.Params, name: str, catalogue: pl.DataFrame, folder: Path) -> Iterator[Task]:
+def _tasks(
+    settings: params.Params, name: str, declared: Mapping[str, str], catalogue: pl.DataFrame, folder: Path
+) -> Iterator[Task]:
     """One task per shard that the dataset declares, with pictures or without."""
-    pictures = catalogue.filter(dataset=name).sort("key")
-    texts = _named_by_key(pl.read_parquet(f"spans/{name}/texts.parquet"), pictures)
-    regions = records.with_rounded_boxes(pl.read_parquet(f"validate/{name}/regions.parquet"))
-    entities = pl.read_parquet(f"spans/{name}/entities.parquet")
-    parts = [
-        _by_shard(pictures, pictures),
-        _by_shard(regions, pictures),
-        _by_shard(texts, pictures),
-        _by_shard(entities.join(texts.select("text", "picture"), on="text"), pictures),
-    ]
-    tables = {"pictures": pictures, "regions": regions, "texts": texts, "entities": entities}
-    declared = _declared(name, settings)
-    for (kind, table), part in zip(tables.items(), parts, strict=True):
-        _check_whole(f"{name}, {kind}", len(table), sum(len(part[s]) for s in declared if s in part))
-    empty = [table.clear() for table in tables.values()]
+    parts = _parts(name, declared, catalogue.filter(dataset=name))
     for shard, split in declared.items():
-        held = [part.get(shard, none) for part, none in zip(parts, empty, strict=True)]
+        held = [part.pop(shard) for part in parts]  # not kept: a shard that is written leaves the memory
         yield Task(folder / f"{shard}.tar", name, split, settings.shards.thumbnails, *held)
+
+
+def _parts(name: str, declared: Mapping[str, str], pictures: pl.DataFrame) -> list[dict[str, pl.DataFrame]]:
+    """Pictures, regions, texts and entities by shard. One table at a time is in memory as a whole."""
+    place = pictures.select("picture", pl.col("shard").cast(pl.Categorical))
+
+    def parts(path: str, columns: Sequence[str], place: pl.DataFrame) -> dict[str, pl.DataFrame]:
+        return _by_shard(path, pl.read_parquet(path, columns=list(columns)), place, declared)
+
+    path = f"spans/{name}/texts.parquet"
+    regions = parts(f"validate/{name}/regions.parquet", REGIONS, place)
+    texts = parts(path, TEXTS, place)
+    owners = pl.read_parquet(path, columns=["text", "picture"]).unique("text")
+    entities = parts(f"spans/{name}/entities.parquet", ENTITIES, owners.select("text", _place(owners, place)))
+    keys = pictures.select("picture", "key")
+    return [
+        _by_shard(f"{name}, pictures", pictures.drop("shard"), place, declared),
+        regions,
+        {shard: _named_by_key(part, keys) for shard, part in texts.items()},
+        entities,
+    ]
 
 
 def _declared(name: str, settings: params.Params) -> dict[str, str]:
@@ -85,59 +104,54 @@ def _declared(name: str, settings: params.Params) -> dict[str, str]:
     }
 
 
-def _check_whole(what: str, rows: int, placed: int) -> None:
-    """Every row of the clean tables arrives in a shard, or nothing is written."""
-    if rows != placed:
+def _by_shard(
+    what: str, table: pl.DataFrame, place: pl.DataFrame, declared: Mapping[str, str]
+) -> dict[str, pl.DataFrame]:
+    """The table's rows by shard. place: an id of the table and the shard that holds it.
+
+    ShardError where a row has no place, so that every row arrives in a shard or nothing is written.
+    """
+    placed = table.with_columns(_place(table, place))
+    parts = placed.partition_by("shard", as_dict=True, include_key=False)
+    found = {shard: parts.get((shard,), table.clear()) for shard in declared}
+    if lost := len(table) - sum(map(len, found.values())):
         fix = "the tables are not of one run: dvc repro shards"
-        raise ShardError(what, f"{rows - placed} rows have no place in any shard", fix=fix)
+        raise ShardError(what, f"{lost} rows have no place in any shard", fix=fix)
+    return found
 
 
-def _by_shard(table: pl.DataFrame, pictures: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """The table's rows, in their order, by the shard that holds their picture."""
-    if "shard" not in table.columns:
-        table = table.join(pictures.select("picture", "shard"), on="picture", maintain_order="left")
-    return {str(shard): part for (shard,), part in table.partition_by("shard", as_dict=True).items()}
+def _place(table: pl.DataFrame, place: pl.DataFrame) -> pl.Series:
+    """The shard of each row, null where it has none."""
+    name = place.columns[0]
+    return table.select(name).join(place, on=name, how="left", maintain_order="left")["shard"]
 
 
-def _named_by_key(texts: pl.DataFrame, pictures: pl.DataFrame) -> pl.DataFrame:
+def _named_by_key(texts: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
     """Texts with the pictures that they name given by key."""
-    key = pl.element().replace_strict(pictures["picture"], pictures["key"], return_dtype=pl.String)
-    return texts.with_columns(pl.col("target", "members").list.eval(key))
+    found = {name: records.looked_up(texts, name, keys) for name in ("target", "members")}
+    return texts.with_columns(
+        records.lists(rows["value"], rows["owner"], len(texts)).alias(name) for name, rows in found.items()
+    )
 
 
 def write(task: Task) -> tuple[str, ShardFacts]:
     """Write one tar and its index → (name of the shard, its facts)."""
-    counts: list[tuple[int, ...]] = []
+    encoded = records.encode(task.pictures, task.regions, task.texts, task.entities)
     suffixes = ["json", "jpg"] if task.thumbnails else ["json"]
-
-    def samples() -> Iterator[Sample]:
-        for key, path, built in _records(task):
-            members = [codec.encode(built)]
-            if task.thumbnails:
-                members.append(thumbnail(Path(path), task.thumbnails))
-            counts.append(index.count_texts(built))
-            yield Sample(key, members, counts[-1])
-
-    written = write_shard(task.path, suffixes, samples())
-    totals = [sum(column) for column in zip(*counts, strict=True)] or [0] * len(index.COUNTED)
-    texts = dict(zip(index.COUNTED, totals, strict=True))
+    written = write_shard(task.path, suffixes, _samples(encoded, task.thumbnails))
+    texts = {name: int(encoded[name].sum()) for name in index.COUNTED}
     hashed = sha256_file(index.index_path(task.path))
     return task.path.stem, ShardFacts(
         task.dataset, task.split, written.samples, written.bytes, written.sha256, texts, index=hashed
     )
 
 
-def _records(task: Task) -> Iterator[tuple[str, str, record.Record]]:
-    """(key, file of the picture, record) in ascending order of key. ShardError for an unsound record."""
-    regions, texts = records.rows_by(task.regions, "picture"), records.rows_by(task.texts, "picture")
-    entities = records.rows_by(task.entities, "text")
-    for picture in task.pictures.iter_rows(named=True):
-        name = picture["picture"]
-        built = records.build(picture, regions.get(name, []), texts.get(name, []), entities)
-        if wrong := record.problems(built):
-            where = f"{task.path.name}, picture {name}"
-            raise ShardError(where, "; ".join(wrong), fix="run validate and spans again")
-        yield picture["key"], picture["path"], built
+def _samples(encoded: pl.DataFrame, thumbnails: int) -> Iterator[Sample]:
+    json = encoded["json"].cast(pl.Binary)
+    counts = encoded.select(index.COUNTED).iter_rows()
+    for key, path, content, texts in zip(encoded["key"], encoded["path"], json, counts, strict=True):
+        picture = [thumbnail(Path(path), thumbnails)] if thumbnails else []
+        yield Sample(key, [content, *picture], texts)
 
 
 def thumbnail(path: Path, side: int) -> bytes:

@@ -1,31 +1,64 @@
 """Clean texts → spans/<dataset>/{texts,entities,findings}.parquet: token ids and token spans.
 
-Texts gain `tokens` (no specials), their negatives too; entities gain token_start and token_end.
-A text or a span that the tokenizer cannot represent is a reject. tokenizer.json beside the tables is the
-tokenizer that made the ids, whatever becomes of its source later.
+Texts gain `tokens` (no specials), their negatives too; entities gain token_start and token_end. A text of
+`spans.match`'s roles that has no entity gets those that its words name: so entities read are the annotated
+and the matched ones. A text or a span that the tokenizer cannot represent is a reject; audit.json counts
+what else it did to them. tokenizer.json beside the tables is the tokenizer that made the ids, whatever
+becomes of its source later.
 """
 
 import argparse
-from collections.abc import Iterable
-from functools import lru_cache
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from contract import params
 from contract.errors import MismatchError
 from contract.files import atomic_path, sha256_file
-from contract.spans import to_tokens
-from data_pipeline.frames import read_table, reasons, rejected, write_findings, write_table
+from data_pipeline.frames import (
+    FrameWriter,
+    findings_frame,
+    read_table,
+    reasons,
+    rejected,
+    write_findings,
+)
 from data_pipeline.tables import Account
+from data_pipeline.texts import object_names
+from data_pipeline.texts.alignment import align, encode
+from data_pipeline.texts.audit import (
+    SPAN_RULES,
+    TEXT_RULES,
+    Model,
+    counts,
+    marked_spans,
+    marked_texts,
+    model_of,
+)
+from data_pipeline.texts.matching import matched
 from data_pipeline.texts.tokenizer_file import load, to_bytes
-from data_pipeline.validation.rules import Rule, Table, apply
+from data_pipeline.validation import budgets
+from data_pipeline.validation.rules import Table, apply
 
+BLOCK = 1 << 16  # texts tokenized and written at once
 DEMO_TOKENIZER = Path(__file__).parents[1] / "demo" / "tokenizer.json"
 NEGATIVES = pl.List(pl.Struct({"text": pl.String, "tokens": pl.List(pl.Int32), "kind": pl.String}))
 _TEXTS = Table("texts", pl.col("text"), ["text", "picture", "role", "content"])
 _ENTITIES = Table("entities", pl.format("{}/{}", "text", "span"), ["text", "span", "start", "end", "regions"])
+
+
+class Tokenized(NamedTuple):
+    """Kept rows: texts with `tokens`, entities with `token_start` and `token_end`. audit: name → count."""
+
+    texts: pl.DataFrame
+    entities: pl.DataFrame
+    findings: pl.DataFrame
+    audit: dict[str, int]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,19 +70,45 @@ def run(args: argparse.Namespace) -> None:
     params.dataset(settings, args.dataset)
     check_tokenizer(settings.tokenizer, args.dataset, Path("images/catalogue.parquet"))
     clean = Path("validate", args.dataset)
-    texts, entities = read_table(clean, "texts"), read_table(clean, "entities")
+    texts = read_table(clean, "texts")
+    entities = with_matches(texts, clean, settings.spans.match)
     tokenizer = load(settings.tokenizer.name)
-    kept, findings = tokenize(texts, entities, tokenizer)
+    model = model_of(tokenizer, settings.tokenizer.length)
     account = Account()
     with atomic_path(Path("spans", args.dataset)) as folder:
         folder.mkdir()
-        for (table, rows), read in zip(kept.items(), (texts, entities), strict=True):
-            account.add(table, len(read), len(rows), rejected(findings, table))
-            write_table(folder / f"{table}.parquet", rows)
+        done = (tokenize(*block, tokenizer, model) for block in blocks(texts, entities))
+        findings, audit = write(folder, done)
+        account.add("texts", len(texts), audit["texts"], rejected(findings, "texts"))
+        account.add("entities", len(entities), audit["spans"], rejected(findings, "entities"))
         write_findings(folder, findings)
+        (folder / "audit.json").write_text(json.dumps(audit, indent=1) + "\n")
         (folder / "tokenizer.json").write_bytes(to_bytes(tokenizer))
         account.write(folder)
+        budgets.check(settings.budgets.spans, folder, "spans", args.dataset)
     print(f"spans {args.dataset}: {account.summary()} {reasons(findings)}")
+
+
+def write(folder: Path, done: Iterable[Tokenized]) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The tables, a block at a time → (all findings, the sums of all audits)."""
+    findings, audit = [], Counter[str]()
+    with FrameWriter(folder / "texts.parquet") as texts, FrameWriter(folder / "entities.parquet") as entities:
+        for block in done:
+            texts.add(block.texts)
+            entities.add(block.entities)
+            findings.append(block.findings)
+            audit.update(block.audit)
+    return findings_frame(findings), dict(audit)
+
+
+def blocks(texts: pl.DataFrame, entities: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """The texts in their order, BLOCK at a time, each time with their entities; at least one, if empty."""
+    rows = texts.select("text").with_row_index("row")
+    row_S = entities.select("text").join(rows, on="text", how="left", maintain_order="left")["row"]
+    order, ordered = row_S.arg_sort(), row_S.sort()
+    for begin in range(0, max(1, len(texts)), BLOCK):
+        low, high = (ordered.search_sorted(edge, "left") for edge in (begin, begin + BLOCK))
+        yield texts[begin : begin + BLOCK], entities[order[low:high]]
 
 
 def check_tokenizer(settings: params.Tokenizer, dataset: str, catalogue: Path) -> None:
@@ -67,49 +126,40 @@ def check_tokenizer(settings: params.Tokenizer, dataset: str, catalogue: Path) -
         )
 
 
-def tokenize(
-    texts: pl.DataFrame, entities: pl.DataFrame, tokenizer: Tokenizer
-) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
-    """({"texts": with tokens, "entities": with token_start and token_end}, findings)."""
-    encodings = _encode(tokenizer, texts["content"].to_list())
-    tokens = pl.Series("tokens", [encoding.ids for encoding in encodings], pl.List(pl.Int32))
+def with_matches(texts: pl.DataFrame, clean: Path, roles: Sequence[str]) -> pl.DataFrame:
+    """The entities in folder `clean`, then those found in texts of these roles that have none."""
+    annotated = read_table(clean, "entities")
+    asked = texts.filter(pl.col("role").is_in(roles))
+    if asked.is_empty():
+        return annotated
+    regions = pl.read_parquet(clean / "regions.parquet", columns=["picture", "region", "name", "crowd"])
+    return pl.concat([annotated, matched(asked, annotated, regions, object_names.load())])
+
+
+def tokenize(texts: pl.DataFrame, entities: pl.DataFrame, tokenizer: Tokenizer, model: Model) -> Tokenized:
+    """Token ids of texts and their negatives, token spans of entities."""
+    rows = texts.select("text").with_row_index("row")
+    numbered = entities.join(rows, on="text", how="left", maintain_order="left")
+    tokens, aligned = align(tokenizer, texts["content"], numbered)
     with_tokens = texts.with_columns(tokens, _negatives(texts, tokenizer))
-    empty = Rule("text_no_tokens", "reject", pl.col("tokens").list.len() == 0)
-    sound, lost = apply(with_tokens, _TEXTS, [empty])
-    rows = dict(zip(texts["text"].to_list(), encodings, strict=True))
-    placed = _token_spans(entities, rows).with_columns(lost=pl.col("text").is_in(lost["id"].implode()))
-    rules = [
-        Rule("text_rejected", "reject", pl.col("lost")),
-        Rule("span_no_tokens", "reject", pl.col("token_start").is_null()),
-    ]
-    kept, found = apply(placed, _ENTITIES, rules)
-    return {"texts": sound, "entities": kept.drop("lost")}, pl.concat([lost, found])
-
-
-def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Encoding]:
-    return tokenizer.encode_batch(texts, add_special_tokens=False)
+    sound, lost = apply(marked_texts(with_tokens, model), _TEXTS, TEXT_RULES)
+    no_text = pl.col("text").is_in(lost.filter(outcome="reject")["id"].implode())
+    judged = marked_spans(aligned, with_tokens, model).with_columns(lost=no_text)
+    kept, found = apply(judged, _ENTITIES, SPAN_RULES)
+    findings = pl.concat([lost, found])
+    return Tokenized(
+        sound.select(with_tokens.columns),
+        kept.select(*entities.columns, "token_start", "token_end"),
+        findings,
+        counts(sound, kept, findings),
+    )
 
 
 def _negatives(texts: pl.DataFrame, tokenizer: Tokenizer) -> pl.Series:
     """The texts that the dataset gives as false, with tokens."""
     numbered = texts.select("negatives").with_row_index("row")
     given = numbered.explode("negatives").drop_nulls().unnest("negatives")
-    tokens = [encoding.ids for encoding in _encode(tokenizer, given["text"].to_list())]
-    struct = pl.struct("text", pl.Series("tokens", tokens, pl.List(pl.Int32)), "kind")
+    struct = pl.struct("text", encode(tokenizer, given["text"]), "kind")
     lists = given.select("row", negatives=struct).group_by("row", maintain_order=True).agg("negatives")
     every = numbered.select("row").join(lists, on="row", how="left", maintain_order="left")
     return every["negatives"].fill_null([]).cast(NEGATIVES)
-
-
-def _token_spans(entities: pl.DataFrame, encodings: dict[str, Encoding]) -> pl.DataFrame:
-    spans = _spans(entities.select("text", "start", "end").iter_rows(), encodings)
-    starts, ends = zip(*spans, strict=True) if spans else ((), ())
-    columns = {"token_start": starts, "token_end": ends}
-    return entities.with_columns(pl.Series(name, values, pl.Int32) for name, values in columns.items())
-
-
-def _spans(
-    rows: Iterable[tuple[str, int, int]], encodings: dict[str, Encoding]
-) -> list[tuple[int, int] | tuple[None, None]]:
-    offsets_of = lru_cache(1)(lambda text: encodings[text].offsets)  # spans of a text follow each other
-    return [to_tokens(offsets_of(text), start, end) or (None, None) for text, start, end in rows]

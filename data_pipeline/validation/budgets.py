@@ -30,8 +30,7 @@ def check(limits: Mapping[str, float], folder: Path, stage: str, item: str = "")
         reason, table = rows["reason"][0], rows["table"][0]
         read = counts[table]["read"]
         if len(rows) > limits[reason] * read:
-            kept = keep(folder, stage, item)
-            raise _exceeded(f"budgets.{stage}.{reason}", rows, read, limits[reason], kept)
+            raise _exceeded(stage, item, rows, read, limits[reason], keep(folder, stage, item))
 
 
 def keep(folder: Path, stage: str, item: str) -> Path:
@@ -42,14 +41,15 @@ def keep(folder: Path, stage: str, item: str) -> Path:
     return kept
 
 
-def _exceeded(key: str, rows: pl.DataFrame, read: int, limit: float, kept: Path) -> BudgetError:
-    places = rows.select("file", "position").unique(maintain_order=True).head(SHOWN).iter_rows()
+def _exceeded(stage: str, item: str, rows: pl.DataFrame, read: int, limit: float, kept: Path) -> BudgetError:
     table, reason, outcome = rows.select("table", "reason", "outcome").row(0)
+    first = rows.select("file", "position").unique(maintain_order=True).head(SHOWN).iter_rows()
+    share = 100 * len(rows) / max(read, 1)
+    places = ", ".join(" ".join(place).strip() for place in first)
     return BudgetError(
-        f"params.yaml: {key}",
+        f"{stage} {item}".strip(),
         f"more {table} than the budget allows: {REASONS[reason]}",
-        found=f"{len(rows):,} of {read:,} ({len(rows) / max(read, 1):.3%}), {outcome}: "
-        + ", ".join(" ".join(place).strip() for place in places),
-        expected=f"at most {limit:.3%}",
+        found=f"{len(rows):,} of {read:,} ({share:.3g} %), {outcome}: {places}",
+        expected=f"at most {100 * limit:.3g} %, budgets.{stage}.{reason} of params.yaml",
         fix=f"mend the source (all findings of the stage are in {kept}), or raise the budget",
     )

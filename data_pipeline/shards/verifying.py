@@ -1,0 +1,197 @@
+"""A folder of shards and its columns against manifests and indexes: every byte, count and key.
+
+Nothing stops at the first fault: each is a Fault, and the rest is checked as far as it can be.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import xxhash
+from msgspec import Struct
+
+from contract import index, manifest, tar
+from contract.errors import FuselineError
+from contract.files import BLOCK, sha256_file
+from contract.index import Index, index_path
+from contract.manifest import DataManifest, FeatureManifest, NegativesManifest, ShardFacts
+
+T = TypeVar("T", DataManifest, FeatureManifest, NegativesManifest)
+AnyManifest = DataManifest | FeatureManifest | NegativesManifest
+FETCH = "fetch it again (dvc pull {}), or rebuild it (dvc repro)"
+NEGATIVES = "neg.json"
+
+
+class Fault(Struct, frozen=True):
+    """Something wrong. where: the file. fix: what to do about it."""
+
+    where: str
+    problem: str
+    fix: str
+
+
+class Column(Struct):
+    """A folder of tars: the records, the features of one encoder, or the negatives."""
+
+    folder: Path
+    manifest: AnyManifest
+
+    def tar(self, shard: str) -> Path:
+        return self.folder / f"{shard}.tar"
+
+    @property
+    def suffixes(self) -> list[list[str]]:
+        """The lists of members that a sample may have."""
+        if isinstance(self.manifest, FeatureManifest):
+            return [self.manifest.suffixes]
+        return [[NEGATIVES]] if isinstance(self.manifest, NegativesManifest) else [["json"], ["json", "jpg"]]
+
+
+def fault(path: Path, problem: str, fix: str | None = None) -> Fault:
+    """A fault of a file, which fetching or rebuilding it mends unless said otherwise."""
+    return Fault(str(path), problem, fix or FETCH.format(path))
+
+
+def of_error(error: FuselineError) -> Fault:
+    """What a reader would have stopped at."""
+    details = [
+        f"{name} {value}" for name in ("found", "expected") if (value := getattr(error, name)) is not None
+    ]
+    problem = f"{error.problem} ({', '.join(details)})" if details else error.problem
+    return Fault(error.where, problem, error.fix or FETCH.format(error.where))
+
+
+def columns(data: Path) -> tuple[list[Column], list[Fault]]:
+    """The records in `data`, then the columns beside it; and the manifests that cannot be read."""
+    loads = [partial(_load, data, DataManifest)]
+    loads += [partial(_load, place, FeatureManifest) for place in sorted(data.parent.glob("features/[!.]*/"))]
+    loads += [partial(_load, place, NegativesManifest) for place in data.parent.glob("negatives/")]
+    found, faults = list[Column](), list[Fault]()
+    for load in loads:
+        try:
+            found.append(load())
+        except FuselineError as error:
+            faults.append(of_error(error))
+    return found, faults
+
+
+def _load(folder: Path, kind: type[T]) -> Column:
+    return Column(folder, manifest.load(folder, kind))
+
+
+def check_folders(found: Iterable[Column], shards: set[str]) -> Iterator[Fault]:
+    """Files that are missing or too many. shards: those of the records, which every column must have."""
+    for column in found:
+        yield from _check_files(column)
+        for shard in sorted(shards ^ set(column.manifest.shards)):
+            lacking = "the records lack" if shard in column.manifest.shards else "this column lacks"
+            yield fault(column.tar(shard), f"is a shard that {lacking}", "build the column again (dvc repro)")
+        if isinstance(column.manifest, DataManifest):
+            yield from _check_tokenizer(column.folder / "tokenizer.json", column.manifest)
+
+
+def _check_files(column: Column) -> Iterator[Fault]:
+    """The files of a folder against its manifest."""
+    listed = set(column.manifest.shards)
+    there = {path.name.removesuffix(".tar") for path in column.folder.glob("*.tar")}
+    indexed = {path.name.removesuffix(".tar.idx") for path in column.folder.glob("*.tar.idx")}
+    for shard in sorted(listed - there):
+        yield fault(column.tar(shard), "is missing")
+    for shard in sorted(listed - indexed):
+        yield fault(index_path(column.tar(shard)), "is missing: readers would not notice a damaged payload")
+    for shard in sorted((there | indexed) - listed):
+        yield fault(
+            column.tar(shard), "is not in the manifest", "remove it and its index, or rebuild the folder"
+        )
+
+
+def _check_tokenizer(path: Path, known: DataManifest) -> Iterator[Fault]:
+    if not path.is_file():
+        yield fault(path, "is missing")
+    elif sha256_file(path) != known.tokenizer.sha256:
+        yield fault(path, "is not the tokenizer that made the tokens")
+
+
+def check_shard(column: Column, shard: str) -> Iterator[Fault]:
+    """One tar: its index, its counts and the hash of each of its bytes."""
+    path, facts = column.tar(shard), column.manifest.shards[shard]
+    if not path.is_file():
+        return  # check_folders says so
+    known = None
+    try:
+        known = index.load(path)
+    except FuselineError as error:
+        yield of_error(error)
+    if known and known.hashed:
+        yield from _check_index(column, path, known, facts)
+    yield from _check_bytes(path, known if known and known.hashed else None, facts)
+
+
+def _check_index(column: Column, path: Path, known: Index, facts: ShardFacts) -> Iterator[Fault]:
+    """The index against the manifest."""
+    if facts.index and sha256_file(index_path(path)) != facts.index:
+        yield fault(index_path(path), "is not the index that the manifest names")
+    if len(known) != facts.samples:
+        yield fault(path, f"holds {len(known)} samples; the manifest says {facts.samples}")
+    if len(known) and list(known.suffixes) not in column.suffixes:
+        expected = " or ".join(", ".join(names) for names in column.suffixes)
+        yield fault(path, f"holds members .{', .'.join(known.suffixes)}; this column has .{expected}")
+    counted = dict(zip(index.COUNTED, known.rows["texts"].sum(0).tolist(), strict=True))
+    if facts.texts and counted != facts.texts:
+        yield fault(path, f"its index counts {counted} texts; the manifest says {facts.texts}")
+
+
+def _check_bytes(path: Path, known: Index | None, facts: ShardFacts) -> Iterator[Fault]:
+    """Every byte, read once: each member's hash, and that of the whole file."""
+    digest, damaged = hashlib.sha256(), []
+    with tar.open_shard(path) as file:
+        for name, piece, expected in _pieces(file, known):
+            digest.update(piece)
+            if name and xxhash.xxh3_64_intdigest(piece) != expected:
+                damaged.append(name)
+    if damaged:
+        more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+        yield fault(path, f"damaged: {', '.join(damaged[:3])}{more}")
+    elif digest.hexdigest() != facts.sha256:
+        yield fault(path, "is not the file that the manifest names: its sha256 differs")
+
+
+def _pieces(file: BinaryIO, known: Index | None) -> Iterator[tuple[str, bytes, int]]:
+    """(member, its extent, its hash), and what lies outside of members as ("", some bytes, 0)."""
+    for name, offset, size, hashed in _members(known) if known else ():
+        while gap := file.read(min(BLOCK, offset - file.tell())):
+            yield "", gap, 0
+        yield name, file.read(tar.BLOCK + tar.padded(size)), hashed
+    while block := file.read(BLOCK):
+        yield "", block, 0
+
+
+def _members(known: Index) -> Iterator[tuple[str, int, int, int]]:
+    """(name, offset, size, hash) in the order of the tar."""
+    for key, row in zip(known.keys(), known.rows, strict=True):
+        places = zip(
+            known.suffixes, row["offset"].tolist(), row["size"].tolist(), row["hash"].tolist(), strict=True
+        )
+        for suffix, offset, size, hashed in places:
+            yield f"{key}.{suffix}", offset, size, hashed
+
+
+def check_keys(found: Sequence[Column], shard: str) -> Iterator[Fault]:
+    """The columns' keys against those of the records, which come first."""
+    first, *others = [column.tar(shard) for column in found]
+    known = keys(first)
+    for path in others:
+        other = keys(path)
+        if known is not None and other is not None and known != other:
+            odd = sorted(set(known) ^ set(other))
+            yield fault(path, f"{len(odd)} keys differ from those of {first}, such as {odd[0]}")
+
+
+def keys(path: Path) -> list[str] | None:
+    """Keys of a tar; None where it or its index cannot be read, which check_shard reports."""
+    try:
+        return index.load(path).keys()
+    except FuselineError:
+        return None

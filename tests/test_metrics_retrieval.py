@@ -1,0 +1,84 @@
+"""Recall at K: equals a sort by hand, and neither order nor ties help the model."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from training.metrics.retrieval import both_ways, ranks, recalls
+
+
+@st.composite
+def retrievals(draw):
+    """Scores with many ties, and one or more positives per query."""
+    shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 12)))
+    scores = draw(arrays.arrays(np.float32, shape, elements=st.integers(-3, 3)))
+    positive = draw(arrays.arrays(np.bool_, shape))
+    sure = draw(arrays.arrays(np.int64, shape[0], elements=st.integers(0, shape[1] - 1)))
+    positive[np.arange(shape[0]), sure] = True
+    return scores, positive
+
+
+def rank_by_hand(row, own) -> int:
+    """The place of the first positive after sorting, negatives first where the scores are the same."""
+    order = sorted(range(len(row)), key=lambda place: (-row[place], own[place]))
+    return next(number for number, place in enumerate(order) if own[place])
+
+
+@given(retrievals())
+def test_a_rank_is_the_place_in_the_sorted_gallery(case):
+    assert ranks(*case).tolist() == [rank_by_hand(*row) for row in zip(*case, strict=True)]
+
+
+@given(retrievals(), st.randoms(use_true_random=False))
+def test_the_order_of_the_gallery_means_nothing(case, random):
+    scores, positive = case
+    order = random.sample(range(scores.shape[1]), scores.shape[1])
+    assert (ranks(scores, positive) == ranks(scores[:, order], positive[:, order])).all()
+
+
+@given(retrievals())
+def test_recall_grows_with_k_to_one(case):
+    found = list(recalls(ranks(*case), range(1, case[0].shape[1] + 1)).values())
+    assert found == sorted(found) and found[-1] == 1
+
+
+@given(retrievals(), st.data())
+def test_what_is_no_candidate_does_not_compete(case, data):
+    scores, positive = case
+    candidate = data.draw(arrays.arrays(np.bool_, scores.shape))
+    gone = np.where(candidate | positive, scores, -np.inf)
+    assert (ranks(scores, positive, candidate) == ranks(gone, positive, candidate | positive)).all()
+
+
+def test_a_constant_score_finds_nothing():
+    scores, positive = np.zeros((4, 9)), np.eye(4, 9, dtype=bool)
+    assert ranks(scores, positive).tolist() == [8] * 4
+
+
+@pytest.mark.parametrize("positive_score", [0.5, np.nan])
+def test_a_score_that_is_not_a_number_stands_against_the_model(positive_score):
+    scores = np.array([[positive_score, np.nan, 0.1]])
+    assert ranks(scores, np.array([[True, False, False]])) == (2 if np.isnan(positive_score) else 1)
+
+
+def test_a_query_without_a_positive_is_our_own_mistake():
+    with pytest.raises(AssertionError, match="without a positive"):
+        ranks(np.zeros((1, 3)), np.zeros((1, 3), bool))
+
+
+def test_both_ways_by_hand():
+    scores = np.array([[0.9, 0.2, 0.1], [0.8, 0.3, 0.0], [0.7, 0.1, 0.5]])  # 3 pictures, 3 texts
+    found = both_ways(scores, np.array([1, 1, 2]), ks=(1, 2))
+    assert found["text_to_picture"] == {"R@1": pytest.approx(2 / 3), "R@2": 1}
+    assert found["picture_to_text"] == {"R@1": 0.5, "R@2": 1}  # picture 0 has no text, so it asks nothing
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_what_matches_itself_is_always_found(seed):
+    vectors = np.random.default_rng(seed).normal(size=(20, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    own = np.repeat(np.arange(20), 2)
+    found = both_ways(vectors @ vectors[own].T, own, ks=(1,))
+    assert found == {"text_to_picture": {"R@1": 1}, "picture_to_text": {"R@1": 1}}

@@ -1,0 +1,277 @@
+"""verify: sound shards pass; each kind of damage is found, in the file that has it; none hides another."""
+
+import argparse
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import synthetic
+
+from contract import codec, index, manifest, tar
+from contract.errors import ShardError
+from contract.files import sha256_file
+from contract.index import index_path
+from contract.manifest import DataManifest, FeatureManifest, NegativesManifest
+from contract.record import Near, Negatives
+from data_pipeline.shards import shard_reader
+from data_pipeline.shards.shard_writer import Sample, write_shard
+from data_pipeline.stages import verify
+
+Damage = Callable[[Path], None]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sound")
+    synthetic.build(folder, train=12, val=4, shards=2)
+    return folder
+
+
+@pytest.fixture
+def project(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(sound, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], deep: bool = False, workers: int = 1) -> tuple[int, str]:
+    status = verify.run(argparse.Namespace(data=Path("data"), deep=deep, workers=workers))
+    return status, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sound_shards_pass(
+    project: Path, capsys: pytest.CaptureFixture[str], deep: bool, workers: int
+) -> None:
+    status, said = run(capsys, deep, workers)
+    assert (status, said.count("\n")) == (0, 1)
+    assert said.startswith("data: 12 tars in 4 folders") and "sound" in said
+
+
+def places(path: Path) -> tuple[index.Index, bytearray]:
+    return index.load(path), bytearray(path.read_bytes())
+
+
+def cut_at_a_sample(path: Path) -> None:
+    known, content = places(path)
+    path.write_bytes(content[: int(known.rows["offset"][1, 0])])
+
+
+def cut_inside_a_payload(path: Path) -> None:
+    known, content = places(path)
+    path.write_bytes(content[: int(known.rows["offset"][1, 0]) + tar.BLOCK + 3])
+
+
+def cut_behind_a_header(path: Path) -> None:
+    known, content = places(path)
+    path.write_bytes(content[: int(known.rows["offset"][1, 0]) + tar.BLOCK])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip(path: Path, at: int) -> None:
+    known, content = places(path)
+    content[int(known.rows["offset"][1, 0]) + at] ^= 4
+    path.write_bytes(content)
+
+
+def bit_in_a_header(path: Path) -> None:
+    flip(path, 5)
+
+
+def bit_in_a_payload(path: Path) -> None:
+    flip(path, tar.BLOCK + 20)
+
+
+def zeros_over_headers(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[: 1 << 20] = bytes(min(1 << 20, len(content)))
+    path.write_bytes(content)
+
+
+def zeroed_block(path: Path) -> None:
+    known, content = places(path)
+    start = int(known.rows["offset"][1, 0]) + tar.BLOCK
+    content[start : start + 64] = bytes(64)
+    path.write_bytes(content)
+
+
+def behind_the_end(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] = 1
+    path.write_bytes(content)
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+    index_path(path).unlink()
+
+
+def without_index(path: Path) -> None:
+    index_path(path).unlink()
+
+
+def another_index(path: Path) -> None:
+    known = index.load(path)
+    rows = known.rows.copy()
+    rows["texts"][0] += 1
+    index.Index(known.suffixes, rows, known.tar_bytes).save(index_path(path))
+
+
+DAMAGES = [
+    (cut_at_a_sample, "cut, or replaced"),
+    (cut_inside_a_payload, "cut, or replaced"),
+    (cut_behind_a_header, "cut, or replaced"),
+    (empty, "cut, or replaced"),
+    (bit_in_a_header, "damaged: p0003."),
+    (bit_in_a_payload, "damaged: p0003."),
+    (zeros_over_headers, "damaged: p0001."),
+    (zeroed_block, "damaged: p0003."),
+    (behind_the_end, "its sha256 differs"),
+    (missing, "is missing"),
+    (without_index, "is missing"),
+    (another_index, "is not the index that the manifest names"),
+]
+
+
+@pytest.mark.parametrize("folder", ["data", "features/esam", "negatives"])
+@pytest.mark.parametrize(("damage", "problem"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES])
+def test_damage_is_found_and_named(
+    project: Path, capsys: pytest.CaptureFixture[str], folder: str, damage: Damage, problem: str
+) -> None:
+    damage(Path(folder, "toy-001.tar"))
+    status, said = run(capsys)
+    named = [line for line in said.splitlines() if line.startswith(f"{folder}/toy-001.tar")]
+    assert status == 1 and any(problem in line for line in named)
+    assert f"dvc pull {folder}/toy-001.tar" in said
+    assert "toy-000" not in said
+
+
+def test_every_fault_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bit_in_a_payload(Path("data/toy-000.tar"))
+    empty(Path("features/vit/toy-001.tar"))
+    Path("negatives/manifest.json").write_text("{")
+    status, said = run(capsys)
+    assert status == 1
+    for place in ("data/toy-000.tar", "features/vit/toy-001.tar", "negatives/manifest.json"):
+        assert f"{place}: " in said
+
+
+def test_an_extra_shard_is_none_of_the_folder(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy("data/toy-000.tar", "data/toy-009.tar")
+    assert "data/toy-009.tar: is not in the manifest" in run(capsys)[1]
+
+
+def test_swapped_shards_and_columns_are_found(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for end in (".tar", ".tar.idx"):
+        Path(f"features/vit/toy-000{end}").rename("aside")
+        Path(f"features/esam/toy-000{end}").rename(f"features/vit/toy-000{end}")
+        Path("aside").rename(f"features/esam/toy-000{end}")
+    said = run(capsys)[1]
+    assert "features/vit/toy-000.tar: holds members .esam.npy; this column has .vit.npy" in said
+    assert "features/esam/toy-000.tar: is not the file that the manifest names" in said
+
+
+def rewrite(folder: str, shard: str, kind: type, samples: list[Sample], suffix: str) -> None:
+    """Another tar whose manifest and index agree with it: only its contents can be wrong."""
+    path = Path(folder, f"{shard}.tar")
+    written = write_shard(path, [suffix], samples)
+    known = manifest.load(Path(folder), kind)
+    facts = msgspec.structs.replace(
+        known.shards[shard], sha256=written.sha256, bytes=written.bytes, samples=written.samples
+    )
+    known.shards[shard] = msgspec.structs.replace(facts, index=sha256_file(index_path(path)), texts={})
+    manifest.save(Path(folder), known)
+
+
+def members(folder: str, shard: str, suffix: str) -> dict[str, bytes]:
+    return {key: raw for key, raw, _ in shard_reader.members(Path(folder, f"{shard}.tar"), suffix)}
+
+
+def test_columns_must_have_the_keys_of_the_records(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held = members("negatives", "toy-000", "neg.json")
+    kept = [Sample(key, [raw]) for key, raw in list(held.items())[1:]]
+    rewrite("negatives", "toy-000", NegativesManifest, kept, "neg.json")
+    said = run(capsys)[1]
+    assert "negatives/toy-000.tar: 1 keys differ from those of data/toy-000.tar, such as p0000" in said
+
+
+RECORDS = [
+    ({"tokens": [10**6]}, "holds a token that the tokenizer does not know"),
+    ({"span_chars": [(5, 99)]}, "character span out of range"),
+    ({"target": ["nobody"]}, "names nobody, which this dataset and split do not hold"),
+    ({"answer": None}, "usable texts; the index says"),
+]
+
+
+@pytest.mark.parametrize(("change", "problem"), RECORDS)
+def test_an_unsound_record_is_found_by_looking_deep(
+    project: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], problem: str
+) -> None:
+    held = {key: codec.decode_record(raw, key) for key, raw in members("data", "toy-000", "json").items()}
+    counts = {key: index.count_texts(record) for key, record in held.items()}
+    text = held["p0002"].texts[0]
+    held["p0002"].texts[0] = msgspec.structs.replace(text, **change)
+    samples = [Sample(key, [codec.encode(record)], counts[key]) for key, record in held.items()]
+    rewrite("data", "toy-000", DataManifest, samples, "json")
+    assert run(capsys)[0] == 0
+    status, said = run(capsys, deep=True)
+    assert status == 1 and "data/toy-000.tar: record p0002: " in said and problem in said
+
+
+def test_leakage_is_found(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held = {key: codec.decode_record(raw, key) for key, raw in members("data", "toy-000", "json").items()}
+    held["p0002"] = msgspec.structs.replace(held["p0002"], group="toy:13")
+    held["p0004"] = msgspec.structs.replace(held["p0004"], sha256=f"{14:064x}")
+    samples = [Sample(k, [codec.encode(record)], index.count_texts(record)) for k, record in held.items()]
+    rewrite("data", "toy-000", DataManifest, samples, "json")
+    said = run(capsys, deep=True)[1]
+    assert "data/toy-000.tar/p0002: is in a train shard and, by group, in an evaluation split: " in said
+    assert "data/toy-000.tar/p0004: is in a train shard and, by sha256, in an evaluation split: " in said
+
+
+@pytest.mark.parametrize(
+    ("array", "problem"),
+    [
+        (np.full((17, 8), np.nan, np.float16), "not finite"),
+        (np.zeros((3, 8), np.float16), "is float16 (3, 8)"),
+        (np.zeros((17, 8), np.float32), "is float32 (17, 8)"),
+    ],
+)
+def test_a_wrong_array_is_found(
+    project: Path, capsys: pytest.CaptureFixture[str], array: np.ndarray, problem: str
+) -> None:
+    held = members("features/vit", "toy-000", "vit.npy") | {"p0002": codec.encode_array(array)}
+    samples = [Sample(key, [raw]) for key, raw in held.items()]
+    rewrite("features/vit", "toy-000", FeatureManifest, samples, "vit.npy")
+    status, said = run(capsys, deep=True)
+    assert status == 1 and "features/vit/toy-000.tar: p0002.vit.npy" in said and problem in said
+
+
+@pytest.mark.parametrize(
+    ("near", "problem"),
+    [
+        (Near(["p0012"], [""], [0.5]), "names p0012"),  # of another split
+        (Near(["p0004"], [], [0.5]), "differ in length"),
+        (Near(["p0002"], [""], [0.5]), "its own neighbour"),
+    ],
+)
+def test_wrong_negatives_are_found(
+    project: Path, capsys: pytest.CaptureFixture[str], near: Near, problem: str
+) -> None:
+    held = members("negatives", "toy-000", "neg.json") | {"p0002": codec.encode(Negatives(near))}
+    samples = [Sample(key, [raw]) for key, raw in held.items()]
+    rewrite("negatives", "toy-000", NegativesManifest, samples, "neg.json")
+    said = run(capsys, deep=True)[1]
+    assert "negatives/toy-000.tar: negatives of p0002: " in said and problem in said
+
+
+def test_without_a_folder_there_is_an_error(project: Path) -> None:
+    with pytest.raises(ShardError, match="no such folder"):
+        verify.run(argparse.Namespace(data=Path("nowhere"), deep=False, workers=1))
