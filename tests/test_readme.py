@@ -37,7 +37,7 @@ def commands(start: str) -> list[list[str]]:
 def test_data_pipeline_commands_parse(words, monkeypatch):
     _, _, _, name, *rest = words
     parsed: list[argparse.Namespace] = []
-    monkeypatch.setattr(import_module(f"data_pipeline.stages.{name}"), "run", parsed.append)
+    monkeypatch.setattr(import_module(f"data_pipeline.stages.{name.replace('-', '_')}"), "run", parsed.append)
     data_pipeline([name, *rest])
     assert parsed
 

@@ -5,6 +5,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -13,7 +14,7 @@ from contract.errors import ParamsError, run_command
 from contract.manifest import DataManifest
 from training.evaluate import table
 
-EVALUATION = Path("reports/evaluate.json")
+EVALUATION, BY_TYPE = Path("reports/evaluate.json"), Path("reports/vqa_by_type.json")
 BUILT = {
     "raw/demo": "the generated world: pictures, annotations, planted defects",
     "weights/demo": "two small encoders, trained on it and frozen",
@@ -49,12 +50,17 @@ def main(arguments: list[str]) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(arguments)
-    if not EVALUATION.is_file():
-        raise ParamsError(EVALUATION, "no such file", fix="build it: dvc repro")
-    scores = msgspec.json.decode(EVALUATION.read_bytes())
+    scores, by_type = _evaluated(EVALUATION), _evaluated(BY_TYPE)
     print(f"\nBuilt\n{built()}\n\nIn data/\n{contents()}")
-    print(f"\nAccuracy on held-out pictures (split {scores['split']})\n{table(scores['vqa'])}")
+    print(f"\nAccuracy on held-out pictures (split {scores['split']})\n{table(scores['vqa'], by_type)}")
     print(f"\n{NEXT.format(image=first_image(), question=QUESTION)}")
+
+
+def _evaluated(path: Path) -> Any:
+    """What stage `evaluate` wrote there."""
+    if not path.is_file():
+        raise ParamsError(path, "no such file", fix="build it: dvc repro")
+    return msgspec.json.decode(path.read_bytes())
 
 
 def built() -> str:

@@ -11,11 +11,16 @@ from msgspec import Struct
 
 
 class Answered(Struct):
-    """Parallel lists over questions. predicted: one list of answers per model, by its name."""
+    """Parallel lists over questions. predicted: one list of answers per model, by its name.
 
+    unanswered: ids of the questions of pictures that an encoder could not take; they are in no list.
+    """
+
+    ids: list[str]
     types: list[str]
     answers: list[str]
     predicted: dict[str, list[str]]
+    unanswered: list[str] = []
 
 
 def majority(answers: Iterable[tuple[str, str]]) -> dict[str, str]:
