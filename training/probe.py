@@ -31,7 +31,7 @@ examples:
   python -m training.probe                               every column beside data/
   python -m training.probe --columns vit --split testdev
 """
-TAUGHT, ASKED = 1600, 500  # pictures looked at
+TAUGHT, ASKED = 1000, 400  # pictures looked at
 HEADS = 3  # per task and variant, each from another seed
 TASKS = ("region", "vqa")
 

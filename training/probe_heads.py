@@ -15,7 +15,7 @@ from torch.nn import functional
 from contract.seeds import rng
 
 LEAST = 5  # training examples of a class that can be learned
-STEPS, BATCH, HIDDEN = 300, 256, 128
+STEPS, BATCH, HIDDEN = 200, 256, 128
 LEARNING_RATE = 3e-3
 
 
