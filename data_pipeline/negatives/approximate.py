@@ -22,7 +22,7 @@ from data_pipeline.negatives import neighbours
 from data_pipeline.negatives.neighbours import NONE, SPARE, Found, Rows, Vectors
 
 CELLS = 4  # times the square root of the number of vectors
-TRAINED_ON = 64  # vectors per cell
+TRAINED_ON = 40  # vectors per cell
 FIRST_PROBES = 8
 SAMPLED = 512  # queries that are searched exactly as well: as many to choose P, others to certify it
 EQUAL = 1e-6  # cosines closer than this are the same: which of equals is found does not matter

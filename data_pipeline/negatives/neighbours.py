@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
-QUERIES = 2048  # of one call
+QUERIES = 8192  # of one call
 BLOCK = 256  # queries compared with every vector at once, or ranked at once
 SPARE = 8  # proposals beyond those wanted
 GROUP = 64  # members of a group that are proposed in vain before every vector is asked
