@@ -65,7 +65,22 @@ def _manifests(folder: Path, facts: dict[str, dict[str, ShardFacts]]) -> None:
     manifest.save(
         folder / "features" / COLUMN,
         FeatureManifest(
-            1, COLUMN, "none", "none", weights, "squash", 16, 1, False, 1, "float16", 1, 1, 1, {}, facts[COLUMN]
+            1,
+            COLUMN,
+            "none",
+            "none",
+            weights,
+            "squash",
+            16,
+            1,
+            False,
+            1,
+            "float16",
+            1,
+            1,
+            1,
+            {},
+            facts[COLUMN],
         ),
     )
 
@@ -81,7 +96,12 @@ def measure(folder: Path) -> dict[str, float]:
     marks.append(time.perf_counter())
     names = ("open_seconds", "stream_seconds", "order_seconds")
     seconds = dict(zip(names, np.diff(marks).tolist(), strict=True))
-    return {"rows": float(len(stream)), **seconds, "start_seconds": marks[-1] - marks[0], "gib": _memory() - before}
+    return {
+        "rows": float(len(stream)),
+        **seconds,
+        "start_seconds": marks[-1] - marks[0],
+        "gib": _memory() - before,
+    }
 
 
 def _memory() -> float:

@@ -4,6 +4,7 @@ Layout, little-endian: a header of 40 bytes, the member suffixes (32 bytes each)
 width per sample. Fixed width makes it usable straight from a memory map, whatever its length.
 """
 
+import hashlib
 import re
 import struct
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ class Index:
         self.suffixes, self.rows = tuple(suffixes), rows
         self.tar_bytes, self.hashed = tar_bytes, hashed
         self.names: Rows = rows["key"] if names is None else names
+        self.sha256 = ""  # of the index file, where there was one
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,7 +75,7 @@ class Index:
         kept = np.empty(len(self), [(name, *_least(self.rows[name])) for name in fields])
         for name in fields:
             kept[name] = self.rows[name]
-        own = self.names.astype(f"S{_longest(self.names)}") if names is None else names
+        own = _trimmed(self.names) if names is None else names
         return Index(self.suffixes, kept, self.tar_bytes, self.hashed, own)
 
     def member(self, suffix: str, where: object) -> int:
@@ -116,7 +118,9 @@ def load(shard: Path) -> Index:
         return scan(shard)
     with tar.open_shard(shard) as file:
         size = file.seek(0, 2)
-    return parse(content, path, size)
+    known = parse(content, path, size)
+    known.sha256 = hashlib.sha256(content).hexdigest()
+    return known
 
 
 def parse(content: bytes, path: Path, tar_bytes: int) -> Index:
@@ -151,19 +155,22 @@ def _least(column: Rows) -> tuple[str, tuple[int, ...]]:
     return "<u4" if small else column.dtype.str, column.shape[1:]
 
 
-def _longest(keys: Rows) -> int:
-    return max(1, int(np.char.str_len(keys).max(initial=1)))
+def _trimmed(keys: Rows) -> Rows:
+    """The same keys, without the words of 8 bytes that are padding in all of them."""
+    words_NW = np.ascontiguousarray(keys).view("<u8").reshape(len(keys), KEY_BYTES // 8)
+    used = max(1, int(np.flatnonzero(np.bitwise_or.reduce(words_NW, axis=0)).max(initial=0)) + 1)
+    return np.ascontiguousarray(words_NW[:, :used]).view(f"S{8 * used}").ravel()
 
 
 def _are_keys(keys: Rows) -> bool:
     """Ascending, so unique, and of the letters that a key may hold."""
     if not len(keys):
         return True
-    width = _longest(keys)
-    letters_NK = np.ascontiguousarray(keys.astype(f"S{width}")).view(np.uint8).reshape(len(keys), width)
+    short = _trimmed(keys)
+    letters_NK = short.view(np.uint8).reshape(len(short), -1)
     ends_NK = letters_NK == 0
     padded = bool((ends_NK[:, 1:] >= ends_NK[:, :-1]).all()) and not ends_NK[:, 0].any()
-    return padded and bool((LETTERS[letters_NK] | ends_NK).all() and (keys[1:] > keys[:-1]).all())
+    return padded and bool((LETTERS[letters_NK] | ends_NK).all() and (short[1:] > short[:-1]).all())
 
 
 def _lie_inside(rows: Rows, tar_bytes: int) -> bool:

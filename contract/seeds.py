@@ -30,7 +30,8 @@ def rng(*parts: Part) -> np.random.Generator:
 def hash_keys(keys: NDArray[np.bytes_], *parts: Part) -> NDArray[np.uint64]:
     """A hash of each of many keys [n] and of all parts: millions a second, whatever width the array has."""
     width = -(-keys.dtype.itemsize // 8) * 8
-    words = np.ascontiguousarray(keys.astype(f"S{width}", copy=False)).view("<u8").reshape(len(keys), -1)
+    padded = np.ascontiguousarray(keys.astype(f"S{width}", copy=False))
+    words = padded.view("<u8").reshape(len(keys), width // 8)
     total = np.full(len(keys), seed64(*parts), np.uint64)
     for column in range(words.shape[1]):
         if (word := words[:, column]).any():

@@ -3,6 +3,7 @@
 Each picture has one bright cell; the questions ask in which half it lies. Both columns show it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +46,21 @@ train:
 """
 
 
-def build(folder: Path, train: int = 40, val: int = 12, shards: int = 4, dtype: Dtype = "float16") -> None:
-    """data/, features/{vit,esam}/, negatives/ and params.yaml under `folder`."""
+def build(
+    folder: Path,
+    train: int = 40,
+    val: int = 12,
+    shards: int = 4,
+    dtype: Dtype = "float16",
+    change: Callable[[int, Record], Record] = lambda _number, record: record,
+) -> None:
+    """data/, features/{vit,esam}/, negatives/ and params.yaml under `folder`. change: of each record."""
     (folder / "params.yaml").write_text(PARAMS)
     parts = {f"toy-{n:03d}": ("train", range(n, train, shards)) for n in range(shards)}
     parts["toy-val-000"] = ("val", range(train, train + val))
     facts: dict[str, dict[str, ShardFacts]] = {"data": {}, "vit": {}, "esam": {}, "negatives": {}}
     for shard, (split, numbers) in parts.items():
-        records = {key(number): picture(number) for number in numbers}
+        records = {key(number): change(number, picture(number)) for number in numbers}
         same = [key(number) for other, those in parts.values() if other == split for number in those]
         same.sort()
         write(

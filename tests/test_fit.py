@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from contract.errors import FuselineError, MismatchError, ParamsError, ShardError, TrainingError
-from training import checkpoint, evaluate, fit, loop
+from training import checkpoint, evaluate, fit, step
 from training.log import Log
 
 ROOT = Path(__file__).parents[1]
@@ -217,7 +217,9 @@ def test_init_takes_what_fits_and_lists_what_is_new(world, capsys):
     assert "0 new" in capsys.readouterr().out
     train("--run", "runs/c", "--init", "runs/b")
     said = capsys.readouterr().out
-    assert "new      trunk.picture.fusion: trunk.picture.fusion.alpha, trunk.picture.fusion.context.bias" in said
+    assert (
+        "new      trunk.picture.fusion: trunk.picture.fusion.alpha, trunk.picture.fusion.context.bias" in said
+    )
     assert "loaded   heads.vqa.classify: heads.vqa.classify.0.bias" in said
 
 
@@ -412,8 +414,8 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(world, monkeypatch):
         def backward(_, gradient):
             return gradient * float("inf")
 
-    loss = loop._loss
-    monkeypatch.setattr(loop, "_loss", lambda *given: Huge.apply(loss(*given)))
+    total = step._sum
+    monkeypatch.setattr(step, "_sum", lambda losses: Huge.apply(total(losses)))
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: pytest.fail("a step was made"))
     said = r"the gradient's norm is (nan|inf)[\s\S]*pictures p0(.*p0){7}"
     with pytest.raises(TrainingError, match=said):

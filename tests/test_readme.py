@@ -80,7 +80,7 @@ def test_the_table_of_the_record_is_the_record():
 def test_the_table_of_shards_is_what_lies_in_them(tmp_path):
     synthetic.build(tmp_path)
     members = {(cells[0].strip("`"), cells[1].strip("`")) for cells in rows("tar")}
-    optional = {("data/gqa-000.tar", "<key>.jpg")}
+    optional = {("data/gqa-000.tar", "<key>.jpg"), ("features/vit/gqa-000.tar", "<key>.vit.scale.npy")}
     found = set()
     for path in tmp_path.rglob("toy-000.tar"):
         shard = str(path.relative_to(tmp_path)).replace("toy", "gqa")

@@ -29,3 +29,7 @@ def test_numbers_are_spread_evenly():
     counted = np.histogram(drawn, 64, (0, 1))[0]
     assert abs(counted - 1000).max() < 6 * 1000**0.5
     assert len(set(drawn.tolist())) == len(drawn)
+
+
+def test_no_keys_have_no_hashes():
+    assert len(hash_keys(np.array([], "S64"))) == 0

@@ -15,6 +15,7 @@ from contract.files import sha256_file
 from contract.index import index_path
 from contract.record import Negatives, Text
 from training.config import Masking
+from training.meter import shares
 from training.shards import open_shards
 from training.stream import Stream
 
@@ -418,3 +419,12 @@ def test_targets_and_image_sets_are_rows_of_the_batch(own):
         named = [batch.keys[row] for row in batch.members[text].tolist() if row >= 0]
         assert named == (others if edit else [])
         assert int(batch.target[text]) == (batch.keys.index(others[0]) if edit else -1)
+
+
+def test_the_meter_knows_every_cause_and_its_shares_are_whole(world):
+    stream = Stream(shards(world), ["vqa"], batch=8, stop=40)
+    before = dict(stream.meter.seconds)
+    assert sum(shares(before, stream.meter.seconds).values()) == 0
+    list(stream)
+    spent = shares(before, stream.meter.seconds)
+    assert all(spent.values()) and sum(spent.values()) == pytest.approx(1)

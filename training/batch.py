@@ -9,8 +9,11 @@ True = real or visible; -1 = none.
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from contract.seeds import hash_keys
 
 
 @dataclass
@@ -18,6 +21,7 @@ class Batch:
     """One batch. `position` is what the stream's position is once this batch was consumed."""
 
     position: int
+    progress: float  # share of the run's rows that lie before it, in [0, 1]
     keys: list[str]  # [P]; unique in a dataset, not across two
     groups: list[str]  # [P] identity across datasets
     features: dict[str, Tensor]  # column → [P, N, D], in the dtype that the column has on disk
@@ -34,12 +38,14 @@ class Batch:
     answer: Tensor  # [T] into the answer vocabulary, -1 unknown
     boxes: Tensor  # [R, 4] float32 xyxy in [0, 1] of the original picture
     box_picture: Tensor  # [R] into P
+    crowd: Tensor  # [R] bool: a box of many things, kept out of contrast
     spans: Tensor  # [S, 2] half-open token spans
     span_text: Tensor  # [S] into T
     span_box: Tensor  # [E, 2] (into S, into R)
     about: Tensor  # [A, 2] (into T, into R)
     target: Tensor  # [T] into P
     members: Tensor  # [T, 5] into P
+    soft: Tensor  # [U, 2] (into T, into P): targets beside the hard one, in this batch by chance
     neg_picture: Tensor  # [T, K] into P
     neg_text: Tensor  # [T, K] into T
 
@@ -47,6 +53,16 @@ class Batch:
         """A column's features [P, N, D] as numbers: what is stored as int8 takes its scale."""
         stored = self.features[column]
         return stored * self.scales[column][..., None] if column in self.scales else stored
+
+    def same_picture(self) -> Tensor:
+        """[P, P] bool: two rows that show one picture, be it in two datasets or two epochs."""
+        groups = self.group_ids()
+        return groups[:, None] == groups
+
+    def group_ids(self) -> Tensor:
+        """[P] int64: 64 bits of each group, the same in every batch."""
+        hashed = hash_keys(np.array([group.encode() for group in self.groups]), "group")
+        return torch.from_numpy(hashed.view(np.int64)).to(self.text_picture.device)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with every tensor on `device`."""

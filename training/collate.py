@@ -10,7 +10,7 @@ from torch import Tensor
 
 from contract.geometry import affine
 from contract.manifest import FeatureManifest
-from contract.record import Record, Text
+from contract.record import NegText, Record, Text
 from training.needs import Need
 from training.shards import Place
 
@@ -24,6 +24,25 @@ class Chosen(Struct):
     picture: int
     target: Place | None = None
     members: list[Place] = []
+
+
+def with_negatives(chosen: Sequence[Chosen], count: int) -> tuple[list[Chosen], Tensor]:
+    """The texts with up to `count` that their dataset gives as false appended, and these' rows [T, count].
+
+    An appended text is of its original's picture, and no task takes it by itself.
+    """
+    everything = list(chosen)
+    table = np.full((len(chosen), count), -1, np.int64)
+    for row, entry in zip(table, chosen, strict=True):
+        given = entry.text.negatives[:count]
+        row[: len(given)] = np.arange(len(everything), len(everything) + len(given))
+        everything += [Chosen(_alone(entry.text.id, negative), entry.picture) for negative in given]
+    none = np.full((len(everything) - len(chosen), count), -1, np.int64)
+    return everything, torch.from_numpy(np.concatenate([table, none]))
+
+
+def _alone(of: str, negative: NegText) -> Text:
+    return Text(id=of, role="phrase", text=negative.text, tokens=negative.tokens)
 
 
 def texts(chosen: Sequence[Chosen], answers: dict[str, int], max_tokens: int) -> dict[str, Any]:
@@ -79,11 +98,13 @@ def regions(
     """Boxes of the anchors, entity spans of the texts, and the links between them."""
     boxes: list[tuple[float, ...]] = []
     box_picture: list[int] = []
+    crowd: list[bool] = []
     first: list[int] = []
     for number, record in enumerate(records if wanted else ()):
         first.append(len(boxes))
         boxes += record.regions.box
         box_picture += [number] * len(record.regions.box)
+        crowd += [row in record.regions.crowd for row in range(len(record.regions.box))]
     spans: list[tuple[int, int]] = []
     span_text: list[int] = []
     links: list[tuple[int, int]] = []
@@ -99,6 +120,7 @@ def regions(
     return {
         "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         "box_picture": _ints(box_picture),
+        "crowd": torch.tensor(crowd, dtype=torch.bool),
         "spans": _ints(spans).reshape(-1, 2),
         "span_text": _ints(span_text),
         "span_box": _ints(links).reshape(-1, 2),
@@ -106,25 +128,35 @@ def regions(
     }
 
 
-def targets(chosen: Sequence[Chosen], rows: Mapping[Place, int]) -> dict[str, Any]:
-    """Targets and image sets as rows of the batch's pictures."""
+def targets(chosen: Sequence[Chosen], rows: Mapping[Place, int], keys: Sequence[str]) -> dict[str, Any]:
+    """Targets and image sets as rows of the batch's pictures, which have these keys."""
     members = np.full((len(chosen), MEMBERS), -1, np.int64)
     for row, entry in zip(members, chosen, strict=True):
         found = [rows[place] for place in entry.members[:MEMBERS]]
         row[: len(found)] = found
     hard = [rows[entry.target] if entry.target else -1 for entry in chosen]
-    return {"target": _ints(hard), "members": torch.from_numpy(members)}
+    soft = [
+        (text, row)
+        for text, entry in enumerate(chosen)
+        for row, key in enumerate(keys if entry.target else ())
+        if key in entry.text.target[1:]
+    ]
+    return {
+        "target": _ints(hard),
+        "members": torch.from_numpy(members),
+        "soft": _ints(soft).reshape(-1, 2),
+    }
 
 
 def negatives(
     chosen: Sequence[Chosen], near: Sequence[Sequence[Place]], rows: Mapping[Place, int], count: int
 ) -> dict[str, Any]:
-    """Negative pictures [T, K] from each anchor's resolved neighbours; texts come with text neighbours."""
+    """Negative pictures [T, K] from each anchor's resolved neighbours."""
     table = np.full((len(chosen), count), -1, np.int64)
     for row, entry in zip(table, chosen, strict=True):
         found = [rows[place] for place in near[entry.picture]][:count]
         row[: len(found)] = found
-    return {"neg_picture": torch.from_numpy(table), "neg_text": torch.full((len(chosen), count), -1)}
+    return {"neg_picture": torch.from_numpy(table)}
 
 
 def _ints(values: Sequence[Any]) -> Tensor:

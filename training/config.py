@@ -1,6 +1,7 @@
 """The `train` section of params.yaml, typed and strict. Configuration stays here, at the door."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from contract.errors import ParamsError
 Positive = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 AboveZero = Annotated[float, Meta(gt=0.0)]
+NotBelowZero = Annotated[float, Meta(ge=0.0)]
 TEXT = "text"  # among the inputs: the text itself, and no column
 
 
@@ -21,23 +23,140 @@ class Strict(Struct, forbid_unknown_fields=True, frozen=True):
     """A section in which an unknown key is an error."""
 
 
-class Vqa(Strict, frozen=True):
-    """Answers to questions. label_smoothing: share of the target that is spread over all answers."""
+class Weighted(Strict, frozen=True):
+    """A task's weight in the loss. rise: share of the run in which it grows to that from nothing."""
 
     weight: AboveZero = 1.0
+    rise: Share = 0.0
+
+
+class Vqa(Weighted, frozen=True):
+    """Answers to questions. label_smoothing: share of the target that is spread over all answers."""
+
     label_smoothing: Share = 0.0
+
+
+class Scale(Strict, frozen=True):
+    """The inverse temperature of a contrast: where it starts, its upper limit, and whether it is learned."""
+
+    init: AboveZero = 14.3
+    most: AboveZero = 100.0
+    learned: bool = True
+
+
+class Bank(Strict, frozen=True):
+    """Vectors of earlier batches as further negatives. slots: pictures, and as many texts. warmup: optimizer
+    steps in which it is filled and not yet used.
+    """
+
+    slots: Positive
+    warmup: Annotated[int, Meta(ge=0)] = 0
+
+
+class Itc(Weighted, frozen=True):
+    """Texts against pictures, over all of a step's. width: of the space in which they meet.
+
+    mined: pictures of the negatives column that join each text's. momentum: of the momentum encoder, whose
+    vectors are then the keys and the bank; alpha: the share of the target that it gives, reached in
+    alpha_ramp optimizer steps.
+    """
+
+    width: Positive = 128
+    scale: Scale = Scale()
+    mined: Annotated[int, Meta(ge=0)] = 0
+    bank: Bank | None = None
+    momentum: Share | None = None
+    alpha: Share = 0.0
+    alpha_ramp: Positive = 1000
+
+
+class Sources(Strict, frozen=True):
+    """Where itm's negatives come from, in these proportions. similar: the likelier the more alike itc finds
+    them; mined: neighbours in the negatives column; random: any other of the batch.
+    """
+
+    similar: NotBelowZero = 0.0
+    mined: NotBelowZero = 0.0
+    random: NotBelowZero = 1.0
+
+
+class Itm(Weighted, frozen=True):
+    """Whether a text is true of a picture: each with its own, a wrong picture and a wrong text.
+
+    gamma: of the focal loss, 0 is cross-entropy; balance: true and false pairs count the same in sum. mined:
+    pictures of the negatives column that join the batch for each text.
+    """
+
+    gamma: NotBelowZero = 0.0
+    balance: bool = True
+    sources: Sources = Sources()
+    mined: Annotated[int, Meta(ge=0)] = 0
+
+
+class Region(Weighted, frozen=True):
+    """Phrases and the boxes that they name (FG-CLIP). width: of the space in which they meet. pooling: of a
+    span's tokens.
+
+    coarse, fine: weights of the contrast over the batch and of that with the texts that a dataset gives as
+    false, up to `negatives` of each; coarse_end, fine_end: at the end of training, if they change on the way.
+    contrast: supcon takes phrases of the same words for one class; arcface adds `margin`, in radians, to the
+    angle of a phrase and its box.
+    """
+
+    width: Positive = 128
+    pooling: Literal["mean", "max", "attention"] = "mean"
+    contrast: Literal["infonce", "supcon", "arcface"] = "infonce"
+    margin: Share = 0.2
+    coarse: NotBelowZero = 1.0
+    coarse_end: NotBelowZero | None = None
+    fine: NotBelowZero = 1.0
+    fine_end: NotBelowZero | None = None
+    negatives: Annotated[int, Meta(ge=0)] = 10
+    scale: Scale = Scale()
+
+
+class Cir(Weighted, frozen=True):
+    """Composed retrieval (SPRC). queries: learned, they read a picture; width: of the space of the search.
+
+    rtc, align: weights of the contrast without the picture, and of what draws the two prompts together;
+    target: of the latter, the prompt as it read each text (`sample`, the paper) or as it is (`shared`, the
+    code).
+    gated: the reference's tokens are first fused with the text.
+    """
+
+    width: Positive = 128
+    queries: Positive = 8
+    rtc: NotBelowZero = 0.4
+    align: NotBelowZero = 0.4
+    target: Literal["sample", "shared"] = "sample"
+    gated: bool = False
+    scale: Scale = Scale()
+
+
+class Mfm(Weighted, frozen=True):
+    """The frozen features of the tokens that the mask hides, guessed from the rest."""
 
 
 class Tasks(Strict, frozen=True):
     """The tasks of a run, each with its weight in the loss; what is not named is not trained."""
 
     vqa: Vqa | None = None
+    itc: Itc | None = None
+    itm: Itm | None = None
+    region: Region | None = None
+    cir: Cir | None = None
+    mfm: Mfm | None = None
 
     @property
     def chosen(self) -> dict[str, Any]:
         """Name → settings, in the order above, whatever that of the file."""
         named = {name: getattr(self, name) for name in self.__struct_fields__}
         return {name: options for name, options in named.items() if options is not None}
+
+    @property
+    def mined(self) -> int:
+        """How many mined pictures of each text the tasks look at."""
+        return max(task.mined if task else 0 for task in (self.itc, self.itm))
 
 
 class Fusion(Strict, frozen=True):
@@ -107,6 +226,11 @@ class Train(Strict, frozen=True):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: Positive = 200  # optimizer steps; an epoch's end makes one too
     log_every: Positive = 10  # optimizer steps
+    datasets: dict[str, Positive] = {}  # batches of each in a round; {}: all, an epoch of each in one time
+    shuffle: Literal["global", "window", "none"] = "global"  # window: for remote or spinning disks
+    window: Positive = 8  # shards, of `shuffle: window`
+    on_error: Literal["stop", "skip"] = "stop"  # at a picture that cannot be read
+    max_skipped: Positive = 100  # pictures that `skip` may leave out before it stops too
     threads: Positive = 2  # of the reader
     ahead: Positive = 2  # batches read ahead
 
@@ -116,8 +240,10 @@ class Train(Strict, frozen=True):
         return [name for name in self.inputs.values() if name != TEXT]
 
 
-def load(path: Path, overrides: list[str]) -> tuple[Train, int]:
-    """`train` of params.yaml with `--set` overrides, and the seed. ParamsError names every miss.
+def load(path: Path, overrides: list[str], preset: Mapping[str, Any] | None = None) -> tuple[Train, int]:
+    """`train` of params.yaml, a preset ("optim.batch" → value) and `--set` over it, and the seed.
+
+    ParamsError names every miss.
 
     `inputs` must be said, if only as `{}`: a run that never looks at a picture is not made by leaving it out.
     """
@@ -126,8 +252,8 @@ def load(path: Path, overrides: list[str]) -> tuple[Train, int]:
     settings = content.get("train") or {}
     if not isinstance(settings, dict):
         raise ParamsError(f"{path}: train", "holds no keys", found=settings)
-    for override in overrides:
-        _apply(settings, override)
+    for place, value in [*(preset or {}).items(), *map(_parse, overrides)]:
+        _apply(settings, place, value)
     _check_finite(settings, f"{path}: train")
     if "inputs" not in settings:
         raise ParamsError(
@@ -147,20 +273,25 @@ def load(path: Path, overrides: list[str]) -> tuple[Train, int]:
     return train, params.convert(content.get("seed", 0), int, f"{path}: seed")
 
 
-def _apply(settings: dict[str, Any], override: str) -> None:
-    """`optim.epochs=2` into the nested mapping."""
+def _parse(override: str) -> tuple[str, Any]:
+    """`optim.epochs=2` as a place and a value."""
     place, equals, value = override.partition("=")
     if not equals:
         raise ParamsError(f"--set {override}", "is not key=value", expected="for example optim.epochs=2")
+    try:
+        return place, params.parse_yaml(value)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"--set {override}", f"is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _apply(settings: dict[str, Any], place: str, value: Any) -> None:
+    """A value into the nested mapping."""
     *parents, last = place.split(".")
     for parent in parents:
         settings = settings.setdefault(parent, {})
         if not isinstance(settings, dict):
-            raise ParamsError(f"--set {override}", f"'{parent}' holds no keys")
-    try:
-        settings[last] = params.parse_yaml(value)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"--set {override}", f"is not YAML: {' '.join(str(error).split())}") from None
+            raise ParamsError(f"--set {place}", f"'{parent}' holds no keys")
+    settings[last] = value
 
 
 def _check_finite(value: object, place: str) -> None:

@@ -12,11 +12,11 @@ import msgspec
 import torch
 
 from contract import manifest
-from contract.errors import ParamsError, run_command
+from contract.errors import MismatchError, ParamsError, run_command
 from contract.files import write_atomic
 from contract.manifest import DataManifest
 from contract.record import Record
-from training import device, run
+from training import device, gqa_evaluation, gqa_files, run
 from training.batch import Batch
 from training.metrics import vqa
 from training.metrics.vqa import Answered
@@ -32,9 +32,14 @@ examples:
   python -m training.evaluate --run runs/demo
   python -m training.evaluate --run runs/demo --blind runs/blind      beside the question-only model
   python -m training.evaluate --run runs/demo --split testdev --out testdev.json
+  python -m training.evaluate --run runs/demo --questions val_all_questions.json --choices val_choices.json
+  python -m training.evaluate --run runs/demo --predictions val_predictions.json      for GQA's own eval.py
 
 What stands beside the accuracy: `blind`, a model trained without pictures; `shuffled_pictures`, this model
 with each question asked of another picture; `majority`, the most frequent training answer of each type.
+
+With GQA's own files: its scores, as eval.py computes them. Consistency looks up questions that only the
+`all` files hold, so it needs those, and shards that were built of them. Grounding is left out.
 """
 
 
@@ -58,7 +63,16 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, help="result file (default: evaluations/<run>-<split>.json)")
     parser.add_argument(
-        "--by-type", type=Path, metavar="FILE", help="also write a list per type, for dvc plots"
+        "--by-type", type=Path, metavar="FILE", help="scores per question type (default: beside --out)"
+    )
+    parser.add_argument(
+        "--predictions", type=Path, metavar="FILE", help="write every answer in GQA's own form"
+    )
+    parser.add_argument(
+        "--questions", nargs="+", type=Path, metavar="FILE", help="GQA's question files: its own scores too"
+    )
+    parser.add_argument(
+        "--choices", type=Path, metavar="FILE", help="GQA's choices, for validity and plausibility"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     return parser
@@ -73,6 +87,7 @@ def _batch(text: str) -> int:
 def main(arguments: list[str]) -> None:
     """Open the run and the split, answer every question, write and print the scores."""
     options = parser().parse_args(arguments)
+    _check_files(options)
     where = device.choose(options.device)
     current = run.open_run(options.run)
     shards = _open(current, options)
@@ -80,43 +95,69 @@ def main(arguments: list[str]) -> None:
     _refuse_trained_on(current, run.names(shards))
     for note in shards.notes:
         print(f"note: {note}", file=sys.stderr)
-    models = {"accuracy": run.trained_model(current, options.checkpoint).to(where).eval()}
+    models = {"accuracy": current}
     if options.blind:
-        blind = _open_blind(options.blind, current)
-        _refuse_trained_on(blind, run.names(shards))
-        models["blind"] = run.trained_model(blind, options.checkpoint).to(where).eval()
-    answered = answer(models, shards, options.batch, where)
+        models["blind"] = _open_blind(options.blind, current)
+        _refuse_trained_on(models["blind"], run.names(shards))
+    trained = {
+        name: run.trained_model(one, options.checkpoint).to(where).eval() for name, one in models.items()
+    }
+    answered = answer(trained, shards, options.batch, where)
     _add_majority(answered, current)
-    result = {"run": str(options.run), "split": options.split, "vqa": summarize(answered, shards.answers)}
+    _report(options, answered, shards.answers)
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Said before the questions are answered, which can take long."""
+    if options.choices and not options.questions:
+        raise ParamsError("--choices", "goes with --questions")
+    for path in [*(options.questions or []), *([options.choices] if options.choices else [])]:
+        if not path.is_file():
+            raise ParamsError(path, "no such file", fix="name a file of the GQA site, unpacked")
+
+
+def _report(options: argparse.Namespace, answered: Answered, vocabulary: list[str]) -> None:
+    """Print the scores and write the files that were asked for."""
+    result = {"run": str(options.run), "split": options.split, "vqa": summarize(answered, vocabulary)}
+    rows = [{"type": kind, **scores} for kind, scores in vqa.by_type(answered).items()]
+    print(table(result["vqa"], rows))
+    if options.questions:
+        result["gqa"] = gqa_evaluation.scores(by_id(answered), options.questions, options.choices)
+        print(gqa_evaluation.table(result["gqa"]))
     out = options.out or Path("evaluations") / f"{options.run.name}-{options.split}.json"
-    write_atomic(out, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-    if options.by_type:
-        write_atomic(
-            options.by_type, msgspec.json.format(msgspec.json.encode(_rows(result["vqa"])), indent=1) + b"\n"
-        )
-    print(table(result["vqa"]))
-    print(f"written: {out}")
+    _write(out, result)
+    _write(options.by_type or out.with_name(f"{out.stem}_by_type.json"), rows)
+    if options.predictions:
+        gqa_files.write_predictions(options.predictions, by_id(answered))
+        print(f"written: {options.predictions}")
+
+
+def _write(path: Path, content: object) -> None:
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+    print(f"written: {path}")
 
 
 @torch.inference_mode()
 def answer(models: dict[str, FusionModel], shards: ShardSet, batch: int, where: torch.device) -> Answered:
     """Every question of the shards, answered by every model, and by the first with shuffled pictures."""
     first = next(iter(models.values()))
-    longest = max(model.text.max_tokens for model in models.values())  # each cuts at its own limit
+    longest = max(model.trunk.text.max_tokens for model in models.values())  # each cuts at its own limit
     stream = Stream(shards, ["vqa"], batch=batch, shuffle="global", max_tokens=longest)
     stream.stop, stream.batch = len(stream), none_alone(len(stream), batch)
-    found = Answered([], [], {name: [] for name in [*models, "shuffled_pictures"]})
-    truths = _truths(shards)
+    found = Answered([], [], [], {name: [] for name in [*models, "shuffled_pictures"]})
+    truths, seen = _truths(shards), set[tuple[str, str]]()
     for part in stream:
         moved = part.to(where)
         for name, model in models.items():
             found.predicted[name] += _words(model, moved, shards.answers)
         found.predicted["shuffled_pictures"] += _words(first, _shuffled(moved), shards.answers)
+        keys = [part.keys[row] for row in part.text_picture.tolist()]
+        asked = list(zip(keys, part.text_id, strict=True))
+        seen.update(asked)
+        found.ids += part.text_id
         found.types += part.text_type
-        found.answers += [
-            truths[part.keys[row], text]
-            for row, text in zip(part.text_picture.tolist(), part.text_id, strict=True)
-        ]
+        found.answers += [truths[question] for question in asked]
+    found.unanswered = [text for key, text in truths if (key, text) not in seen]
     return found
 
 
@@ -213,7 +254,7 @@ def _add_majority(answered: Answered, current: Run) -> None:
 
 def summarize(answered: Answered, vocabulary: list[str]) -> dict[str, Any]:
     """The `vqa` object of the result file. Values in [0, 1]; `blind` is null where no blind run was given,
-    `majority` where no training shard was there."""
+    `majority` where no training shard was there. `unanswered` questions are in no score."""
     scores: dict[str, Any] = {"accuracy": 0.0, "blind": None, "shuffled_pictures": 0.0, "majority": None}
     known = set(vocabulary)
     return {
@@ -221,20 +262,33 @@ def summarize(answered: Answered, vocabulary: list[str]) -> dict[str, Any]:
         **vqa.accuracies(answered),
         "questions": len(answered.answers),
         "answers_outside_vocabulary": sum(answer not in known for answer in answered.answers),
-        "by_type": vqa.by_type(answered),
+        "unanswered": len(answered.unanswered),
     }
 
 
-def _rows(result: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"type": kind, **scores} for kind, scores in result["by_type"].items()]
+def by_id(answered: Answered) -> dict[str, str]:
+    """The run's answers by question id, "" for the unanswered; MismatchError if two questions share an id.
+
+    The official script takes a file with every question or none, so what was not answered counts as wrong.
+    """
+    ids = answered.ids + answered.unanswered
+    predicted = dict(zip(ids, answered.predicted["accuracy"] + [""] * len(answered.unanswered), strict=True))
+    if len(predicted) < len(ids):
+        raise MismatchError(
+            "question ids",
+            "are not unique over the datasets of this split",
+            found=f"{len(predicted)} ids of {len(ids)} questions",
+            fix="name the shards of one dataset by --shards",
+        )
+    return predicted
 
 
-def table(result: dict[str, Any]) -> str:
-    """The scores as aligned text."""
+def table(result: dict[str, Any], by_type: list[dict[str, Any]]) -> str:
+    """The scores as aligned text. by_type: a row per question type, as in the file of that name."""
     columns = ["accuracy", "blind", "shuffled_pictures", "majority"]
     titles = ["accuracy", "blind", "shuffled", "majority"]
     lines = [f"{'':<18}{'questions':>10}" + "".join(f"{title:>10}" for title in titles)]
-    for name, scores in [("all", result), *result["by_type"].items()]:
+    for name, scores in [("all", result), *((row["type"], row) for row in by_type)]:
         cells = [scores.get(column) for column in columns]
         lines.append(
             f"{name:<18}{scores['questions']:>10,}"

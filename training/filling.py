@@ -45,7 +45,8 @@ def mean(tokens: Tensor, visible: Tensor) -> Tensor:
 def noise(tokens: Tensor, visible: Tensor) -> Tensor:
     """[P,N,H] normal noise with the mean and the spread of the picture's visible tokens, by channel."""
     middle = mean(tokens, visible)
-    spread = mean((tokens - middle).square(), visible).sqrt()
+    variance = mean((tokens - middle).square(), visible)
+    spread = variance.clamp(min=1e-12).sqrt()  # of one token or none the root's slope would be infinite
     return middle + spread * torch.randn_like(tokens)
 
 

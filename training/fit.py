@@ -8,14 +8,27 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from contract.errors import ParamsError, ShardError, run_command, unknown_name
 from contract.seeds import seed64
-from training import checkpoint, config, device, filling, loop, masking, run
+from training import (
+    checkpoint,
+    config,
+    device,
+    filling,
+    forecast,
+    loop,
+    masking,
+    memory_bank,
+    preset,
+    run,
+    termination,
+)
 from training.checkpoint import State
 from training.config import Train
 from training.model import FusionModel
+from training.needs import need
 from training.run import Run, RunConfig
 from training.shards import TRAIN, ShardSet, open_shards
 from training.stream import Stream
@@ -28,13 +41,22 @@ examples:
   python -m training.fit --shards data                         a folder: its training shards
   python -m training.fit --shards data/gqa-000.tar data/gqa-001.tar
   python -m training.fit --set optim.epochs=20 fusion.kind=none   other settings, for this run only
+  python -m training.fit --preset pretrain --run runs/first    itc and itm, see training/presets/
+  python -m training.fit --preset vqa --init runs/first        then questions, from their weights
   python -m training.fit --blind                               the model that never looks
+  python -m training.fit --plan                                what a step reads, how long, which keys
   python -m training.fit --resume runs/20260102-0304-vqa       go on where it was stopped
+  python -m training.fit --resume auto                         the newest run of this command, else a new one
   python -m training.fit --init runs/pretrained                start from another run's weights
 
 Unquoted, the shell takes < and > for redirections: it looks for a file named 000..099 and says "No such file
 or directory" before Fuseline is even started. Quote the range, or write it with braces.
+
+exit status: 0 trained to the end; 1 training failed; 2 a mistake in the command, the settings or the shards;
+143 stopped by SIGTERM, with a checkpoint: go on by --resume.
 """
+
+AUTO = Path("auto")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,9 +75,15 @@ def parser() -> argparse.ArgumentParser:
         "--allow-split", action="store_true", help="train on shards that are no training split"
     )
     parser.add_argument("--run", type=Path, help="folder of the run (default: runs/<time>-<tasks>)")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run, with its own settings")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with a run, with its own settings; or auto"
+    )
+    parser.add_argument("--plan", action="store_true", help="say what the run would read and need")
     parser.add_argument("--init", type=Path, metavar="RUN", help="start from another run's best weights")
     parser.add_argument("--blind", action="store_true", help="no picture at all: the question-only baseline")
+    parser.add_argument(
+        "--preset", metavar="NAME", help=f"a named set of settings, under --set: {', '.join(preset.names())}"
+    )
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override `train`"
     )
@@ -77,11 +105,14 @@ class Session(Struct):
     development: Stream | None
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
     """Open or make the run, open its shards, train."""
     options = parser().parse_args(arguments)
     where = device.choose(options.device)
-    session = _resume(options) if options.resume else _begin(options)
+    if options.plan:
+        _forecast(options)
+        return 0
+    session = _session(options)
     _announce(session, where)
     current = session.run
     state = loop.train(
@@ -94,13 +125,55 @@ def main(arguments: list[str]) -> None:
         session.state,
         where,
     )
+    if state.step < loop.planned_steps(len(session.stream), current.settings)[0]:
+        print(f"stopped by SIGTERM after {state.step} steps; next: --resume {current.folder}")
+        return termination.STATUS
     print(f"done: {state.step} steps, checkpoints in {current.folder}/checkpoints")
     print(f"next: python -m training.evaluate --run {current.folder}")
+    return 0
+
+
+def _forecast(options: argparse.Namespace) -> None:
+    settings, seed = _settings(options)
+    features = str(options.features) if options.features else None
+    shards = _open(options.shards, settings, options.allow_split, features)
+    stream, _ = _streams(shards, settings, seed, 0)
+    steps, epoch_steps = loop.planned_steps(len(stream), settings)
+    print(f"plan     {steps:,} steps, {epoch_steps:,} an epoch of {len(stream):,} pictures")
+    model = _fresh_model(settings, seed, shards)
+    for line in forecast.lines(shards, stream, model, settings.optim.accumulate, steps):
+        print(line)
+
+
+def _session(options: argparse.Namespace) -> Session:
+    if options.resume is None:
+        return _begin(options)
+    if options.resume != AUTO:
+        _refuse_beside_resume(options)
+        return _resume(options.resume)
+    found = _newest(options)
+    return _resume(found) if found else _begin(options)
+
+
+def _newest(options: argparse.Namespace) -> Path | None:
+    """The run that this command would make, if it was made before: the newest, or the one named by --run."""
+    settings, seed = _settings(options)
+    features = str(options.features) if options.features else None
+    shards = _open(options.shards, settings, options.allow_split, features)
+    wanted = _stored(options, settings, seed, shards)
+    named = [options.run] if options.run else sorted(Path("runs").glob(f"[0-9]*-{_kind(settings)}"))
+    runs = [run.open_run(folder) for folder in named if (folder / "config.json").is_file()]
+    return next((one.folder for one in reversed(runs) if _same(one.config, wanted)), None)
+
+
+def _same(stored: RunConfig, wanted: RunConfig) -> bool:
+    """But for the threads, with which a run goes on as it began."""
+    return structs.replace(stored, torch_threads=0) == structs.replace(wanted, torch_threads=0)
 
 
 def _refuse_beside_resume(options: argparse.Namespace) -> None:
     defaults = parser().parse_args([])
-    for name in ("shards", "features", "allow_split", "run", "init", "blind", "set"):
+    for name in ("shards", "features", "allow_split", "run", "init", "blind", "preset", "set"):
         if getattr(options, name) != getattr(defaults, name):
             raise ParamsError(
                 f"--{name.replace('_', '-')}",
@@ -108,10 +181,9 @@ def _refuse_beside_resume(options: argparse.Namespace) -> None:
             )
 
 
-def _resume(options: argparse.Namespace) -> Session:
+def _resume(folder: Path) -> Session:
     """The run as it was, over the shards that it was trained on."""
-    _refuse_beside_resume(options)
-    current = run.open_run(options.resume)
+    current = run.open_run(folder)
     stored, settings = current.config, current.settings
     _use_threads(stored.torch_threads)
     shards = _open(stored.shards, settings, stored.allow_split, stored.features)
@@ -131,7 +203,7 @@ def _use_threads(threads: int) -> None:
 
 def _begin(options: argparse.Namespace) -> Session:
     """A new run. Its folder is made last, when nothing in the settings is left to be refused."""
-    settings, seed = config.load(options.params, [*options.set, *(["inputs={}"] if options.blind else [])])
+    settings, seed = _settings(options)
     _check_names(settings)
     features = str(options.features) if options.features else None
     shards = _open(options.shards, settings, options.allow_split, features)
@@ -139,20 +211,29 @@ def _begin(options: argparse.Namespace) -> Session:
     model = _fresh_model(settings, seed, shards)
     if options.init:
         _print_init(options.init, *run.init_model(options.init, model, settings, shards))
-    stored = RunConfig(
+    current = run.create(options.run or _name(settings), _stored(options, settings, seed, shards), shards)
+    return Session(current, shards, model, State(step=0, position=0), *streams)
+
+
+def _settings(options: argparse.Namespace) -> tuple[Train, int]:
+    named = preset.load(options.preset) if options.preset else {}
+    blind = ["inputs={}"] if options.blind else []
+    return config.load(options.params, [*options.set, *blind], named)
+
+
+def _stored(options: argparse.Namespace, settings: Train, seed: int, shards: ShardSet) -> RunConfig:
+    return RunConfig(
         settings=config.to_builtins(settings),
         seed=seed,
         torch_threads=torch.get_num_threads(),
         shards=options.shards,
         opened=run.names(shards),
         data=str(shards.folder),
-        features=features,
+        features=str(options.features) if options.features else None,
         allow_split=options.allow_split,
         answers=shards.answers,
         identity=run.identify(shards),
     )
-    current = run.create(options.run or _name(settings), stored, shards)
-    return Session(current, shards, model, State(step=0, position=0), *streams)
 
 
 def _check_names(settings: Train) -> None:
@@ -173,8 +254,11 @@ def _print_init(source: Path, loaded: list[str], new: list[str]) -> None:
 
 
 def _name(settings: Train) -> Path:
-    name = "-".join([*settings.tasks.chosen, *(["blind"] if not settings.inputs else [])])
-    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{_kind(settings)}"
+
+
+def _kind(settings: Train) -> str:
+    return "-".join([*settings.tasks.chosen, *(["blind"] if not settings.inputs else [])])
 
 
 def _open(patterns: list[str], settings: Train, allow_split: bool, features: str | None) -> ShardSet:
@@ -207,18 +291,33 @@ def _streams(shards: ShardSet, settings: Train, seed: int, position: int) -> tup
         threads=settings.threads,
         ahead=settings.ahead,
         development=settings.development,
+        negatives=settings.tasks.mined,
+        datasets=settings.datasets,
+        on_error=settings.on_error,
+        max_skipped=settings.max_skipped,
+        text_negatives=settings.tasks.region.negatives if settings.tasks.region else 0,
     )
     stream = part(
         batch=settings.optim.batch // settings.optim.accumulate,
         seed=seed,
         texts_per_image=take,
+        shuffle=settings.shuffle,
+        window=settings.window,
         mask=settings.masking,
         epochs=settings.optim.epochs,
         position=position,
     )
-    held = part(batch=settings.optim.batch, shuffle="none", part="development")
+    masked = any(need(name).masked for name in settings.tasks.chosen)
+    held = part(
+        batch=settings.optim.batch,
+        shuffle="none",
+        part="development",
+        mask=settings.masking if masked else None,
+    )
     held.stop = len(held)
     _check_rows(shards, settings, len(stream), len(held))
+    if settings.tasks.itc:
+        memory_bank.check(settings.tasks.itc, len(stream), loop.planned_steps(len(stream), settings)[0])
     return stream, held if settings.development else None
 
 
@@ -251,6 +350,9 @@ def _announce(session: Session, where: torch.device) -> None:
     if not shards.features:
         print("column   none: this model never looks at a picture")
     print(f"rows     {len(stream):,} pictures an epoch, {settings.optim.texts_per_image} texts of each")
+    if len(stream.datasets) > 1:
+        turns = zip(stream.datasets, stream.weights, strict=True)
+        print("turns    " + ", ".join(f"{weight} of {dataset.dataset}" for dataset, weight in turns))
     parameters = sum(parameter.numel() for parameter in session.model.parameters())
     print(f"model    {parameters:,} parameters, {settings.fusion.kind} fusion, on {where}")
     print(

@@ -79,6 +79,12 @@ def describe(values: dict[str, float]) -> str:
         parts.append(f"{values['speed/texts_per_second']:,.0f} texts/s")
     if "speed/waiting" in values:
         parts.append(f"waiting {100 * values['speed/waiting']:.1f} %")
+        causes = [
+            f"{name.removeprefix('spent/')} {100 * share:.0f} %"
+            for name, share in values.items()
+            if name.startswith("spent/")
+        ]
+        parts.append(f"(reading: {', '.join(causes)})")
     return "  ".join(parts)
 
 

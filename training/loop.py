@@ -1,33 +1,31 @@
 """The training loop, top to bottom."""
 
-import math
 import time
 from itertools import islice
 from pathlib import Path
 
 import torch
 from msgspec import Struct
-from torch import Tensor, nn
 
-from contract.errors import TrainingError
-from contract.seeds import seed64
-from training import checkpoint, device, optim
-from training.batch import Batch
+from training import checkpoint, optim, step
 from training.checkpoint import State, Sums
 from training.config import Train
 from training.log import Log
+from training.meter import shares
 from training.model import FusionModel
-from training.outcome import Outcome
+from training.step import Norms, Plan
 from training.stream import Stream
 from training.tasks import TASKS
+from training.termination import Termination
 
 
 class Clock(Struct):
-    """Where the last line of the log, or this process, began. texts: of the sums at that time."""
+    """Where the last line of the log, or this process, began. texts, spent: at that time."""
 
     started: float
     waited: float
     texts: int
+    spent: dict[str, float]
 
 
 def train(
@@ -42,33 +40,40 @@ def train(
 ) -> State:
     """Train from `state` to the last planned step; leaves checkpoints and metrics in `run`.
 
-    The stream gives parts of batch / accumulate pictures; steps count optimizer steps everywhere.
+    The stream gives parts of batch / accumulate pictures; steps count optimizer steps everywhere. SIGTERM
+    ends it after the step at hand, with a checkpoint.
     """
     optimizer = optim.build(model, settings.optim)
     if state.step:
         checkpoint.load_optimizer(checkpoint.find(run, "last"), model, optimizer)
     steps, epoch_steps = planned_steps(len(stream), settings)
     batches = iter(stream)
-    with Log(run, steps, state.step) as log:
+    with Log(run, steps, state.step) as log, Termination() as termination:
         clock = _clock(stream, state.sums)
         while state.step < steps:
             rate = optim.learning_rate(state.step, steps, settings.optim.learning_rate, settings.optim.warmup)
             optim.set_learning_rate(optimizer, rate)
             parts = list(islice(batches, settings.optim.accumulate))
-            norm = _backward(model, parts, settings, seed, where, state)
+            due = (state.step + 1) % settings.log_every == 0 or state.step + 1 == steps
+            norms = step.backward(
+                model, parts, settings, Plan(state.step, steps, seed, due), where, state.sums
+            )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             state = State(state.step + 1, parts[-1].position, state.best, state.sums)
 
-            if state.step % settings.log_every == 0 or state.step == steps:
-                metrics = _metrics(state.sums, rate, norm)
+            if due:
+                metrics = _metrics(state.sums, rate, norms) | _skipped(stream, log)
                 log.step(state.step, metrics, _speed(state.sums, clock, stream))
                 state.sums = Sums()
                 clock = _clock(stream, state.sums)
             end_of_epoch = state.step % epoch_steps == 0 or state.step == steps
-            if end_of_epoch or state.step % settings.checkpoint_every == 0:
+            asked_to_end = termination.asked
+            if end_of_epoch or state.step % settings.checkpoint_every == 0 or asked_to_end:
                 held = development if end_of_epoch else None
                 state = _checkpoint(model, optimizer, held, settings, state, run, where, log)
+            if asked_to_end:
+                break
         if stream.truncated:
             log.say(f"{stream.truncated:,} texts were cut at {stream.max_tokens} tokens")
     return state
@@ -80,78 +85,36 @@ def planned_steps(rows: int, settings: Train) -> tuple[int, int]:
     return max(1, round(settings.optim.epochs * rows / batch)), max(1, round(rows / batch))
 
 
-def _backward(
-    model: FusionModel, parts: list[Batch], settings: Train, seed: int, where: torch.device, state: State
-) -> float:
-    """Gradients of the mean loss over all texts of a step, part by part; their norm before clipping."""
-    model.train()
-    totals = {name: sum(TASKS[name].texts(part) for part in parts) for name in settings.tasks.chosen}
-    for number, part in enumerate(parts):
-        torch.manual_seed(seed64(seed, "dropout", state.step, number))
-        shares = {name: TASKS[name].texts(part) / max(1, total) for name, total in totals.items()}
-        loss = _loss(model, part.to(where), settings, shares, where, state.sums)
-        state.sums.loss += _finite("loss", loss.detach(), [part])
-        state.sums.texts += len(part.text_id)
-        loss.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), settings.optim.clip)
-    state.sums.steps += 1
-    return _finite("gradient's norm", norm, parts)
-
-
-def _loss(
-    model: FusionModel,
-    batch: Batch,
-    settings: Train,
-    shares: dict[str, float],
-    where: torch.device,
-    sums: Sums,
-) -> Tensor:
-    """A part's share of its step's loss. shares: of the step's texts of each task."""
-    total = torch.zeros((), device=where)
-    with device.autocast(where, settings.precision):
-        for name, outcome in model(batch).items():
-            total = total + settings.tasks.chosen[name].weight * shares[name] * outcome.loss
-            _count(sums, name, outcome)
-    return total
-
-
-def _count(sums: Sums, task: str, outcome: Outcome) -> None:
-    for measure, (value, count) in outcome.measures.items():
-        sums.add(f"{task}/{measure}", float(value), count)
-
-
-def _finite(what: str, value: Tensor, batches: list[Batch]) -> float:
-    """The scalar as a number, or the error that names the pictures it came of."""
-    number = float(value)
-    if math.isfinite(number):
-        return number
-    raise TrainingError(
-        "training",
-        f"the {what} is {number} at position {batches[-1].position}",
-        found=f"pictures {', '.join(key for batch in batches for key in batch.keys)}",
-        fix="look at them with `python -m data_pipeline show`; lower train.optim.learning_rate",
-    )
-
-
 def _clock(stream: Stream, sums: Sums) -> Clock:
-    return Clock(time.perf_counter(), stream.waited, sums.texts)
+    return Clock(time.perf_counter(), stream.waited, sums.texts, dict(stream.meter.seconds))
 
 
-def _metrics(sums: Sums, rate: float, norm: float) -> dict[str, float]:
+def _metrics(sums: Sums, rate: float, norms: Norms) -> dict[str, float]:
     return {
         "train/loss": sums.loss / sums.steps,
         **{f"train/{name}": value for name, value in sums.means().items()},
         "train/learning_rate": rate,
-        "train/gradient_norm": norm,
+        "train/gradient_norm": norms.whole,
+        **{f"train/{task}/trunk_gradient": norm for task, norm in norms.by_task.items()},
     }
 
 
+def _skipped(stream: Stream, log: Log) -> dict[str, float]:
+    """How many pictures this process left out, if any; those that the log has not named are named."""
+    for error in stream.faults.news():
+        log.say(f"skipped: {error}")
+    return {"train/skipped": float(len(stream.faults.found))} if stream.faults.found else {}
+
+
 def _speed(sums: Sums, clock: Clock, stream: Stream) -> dict[str, float]:
-    """Of the time since the clock was set. waiting: share of it that the step stood still for data."""
+    """Of the time since the clock was set. waiting: share of it that the step stood still for data; spent:
+    shares of the readers' own time, by cause.
+    """
     seconds = time.perf_counter() - clock.started
     return {
         "speed/texts_per_second": (sums.texts - clock.texts) / seconds,
         "speed/waiting": (stream.waited - clock.waited) / seconds,
+        **{f"spent/{cause}": share for cause, share in shares(clock.spent, stream.meter.seconds).items()},
     }
 
 
@@ -189,6 +152,5 @@ def held_out(model: FusionModel, stream: Stream, where: torch.device) -> dict[st
     stream.position = 0
     sums = Sums()
     for batch in stream:
-        for name, outcome in model(batch.to(where)).items():
-            _count(sums, name, outcome)
+        step.count(sums, model(batch.to(where)))
     return sums.means()

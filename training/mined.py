@@ -7,7 +7,7 @@ from contract.errors import MismatchError
 from contract.index import Index
 from contract.manifest import NegativesManifest
 from training.reading import Tars, read_member
-from training.shards import Shard, ShardSet, check_facts, check_keys
+from training.shards import COLUMN_FIELDS, Shard, ShardSet, check_facts, check_keys
 
 MEMBER = "neg.json"
 
@@ -37,7 +37,7 @@ class Mined:
         if path not in self._open:
             self._open[path] = self._load(path, shard)
         known = self._open[path]
-        where = f"{path}: {shard.index.rows['key'][row].decode('ascii')}.{MEMBER}"
+        where = f"{path}: {shard.index.key(row)}.{MEMBER}"
         member = read_member(self._tars, path, known, row, known.member(MEMBER, path))
         return codec.decode_negatives(member, where).pictures.key
 
@@ -45,4 +45,4 @@ class Mined:
         found = index.load(path)
         check_keys(path, found, shard.path, shard.index)
         check_facts(path, found, self._facts.shards)
-        return found
+        return found.lean(COLUMN_FIELDS, shard.index.names)

@@ -10,12 +10,16 @@ from contract.record import Text
 
 
 class Need(Struct, frozen=True):
-    """counted: the index's count of usable texts (contract.index.COUNTED). usable: the same, of one text."""
+    """counted: the index's count of usable texts (contract.index.COUNTED); None: the task takes no text.
 
-    counted: str
+    usable: the same, of one text. masked: what the mask hides is asked, so held-out pictures are masked too.
+    """
+
+    counted: str | None
     usable: Callable[[Text], bool]
     regions: bool = False
     targets: bool = False
+    masked: bool = False
 
 
 NEEDS = {
@@ -24,6 +28,7 @@ NEEDS = {
     "itm": Need("pairs", is_pair),
     "region": Need("region", is_region, regions=True),
     "cir": Need("cir", is_cir, targets=True),
+    "mfm": Need(None, lambda _text: False, masked=True),
 }
 
 

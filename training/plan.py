@@ -6,31 +6,35 @@ here, and every picture that a text or a neighbour names is found among the give
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from contract.errors import ShardError
 from contract.record import Record, Text
-from contract.seeds import uniform
-from training import order
 from training.collate import Chosen
+from training.eligible import Eligible
+from training.faults import Faults, all_read, attempt
+from training.lookup import Lookup
 from training.mined import Mined
+from training.mixture import Span
 from training.needs import Need
+from training.order import Order, choose_texts
 from training.reading import Tars, read_record
 from training.shards import Place, ShardSet
 
 MAX_UNRESOLVED = 0.05  # share of mined negatives that may lie outside the given shards
+PART = 32  # records that a thread reads at a time: a task for each would cost more than its read
 ENOUGH = 1000  # negatives, before that share means something
 
 
 class Plan(Struct):
-    """One batch before its features. Anchors come first in `places`, then pictures that they name.
+    """One batch of one dataset, before its features: in `places` the anchors, then pictures that they name.
 
     A batch that straddles two epochs can hold an anchor twice, each row with its epoch's mask and texts.
     """
 
+    dataset: int
     anchors: int
     places: list[Place]
     epochs: list[int]
@@ -49,7 +53,7 @@ class Plan(Struct):
 
 
 class Planner:
-    """Positions → plans. rows: the eligible pictures of one part of the split (see `part_of`)."""
+    """Spans of rows → plans. datasets: their eligible pictures, in the order in which spans number them."""
 
     def __init__(
         self,
@@ -59,38 +63,38 @@ class Planner:
         *,
         seed: int,
         shuffle: str,
+        window: int,
         texts_per_image: int | None,
         negatives: int,
-        rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+        datasets: Sequence[Eligible],
+        faults: Faults,
     ) -> None:
         self.shards, self.needs, self.tars = shards, needs, tars
-        self.seed, self.shuffle = seed, shuffle
+        self.seed, self.datasets, self.faults = seed, datasets, faults
+        self.orders = [Order(of.counts, seed=seed, shuffle=shuffle, window=window) for of in datasets]
         self.texts_per_image, self.negatives = texts_per_image, negatives
         self.wanted = self.unresolved = 0  # negatives asked for, and not among the given shards
-        self._shard, self._row = rows
-        self._found: dict[tuple[str, str], Place] = {}
+        self._lookups: dict[str, Lookup] = {}
         self._mined = Mined(shards, tars, negatives) if negatives else None
 
-    def __len__(self) -> int:
-        return len(self._row)
-
-    def plan(self, position: int, count: int, readers: ThreadPoolExecutor) -> Plan:
-        """The batch of `count` rows from `position` on."""
-        rows, epochs = order.rows_at(self.shuffle, self.seed, position, count, len(self))
-        places = [Place(int(self._shard[row]), int(self._row[row])) for row in rows]
-        records = list(readers.map(self._record, places))
+    def plan(self, span: Span, readers: ThreadPoolExecutor) -> Plan:
+        """The batch of one dataset's rows, without those that are known to be damaged."""
+        places, epochs = self.rows(span)
+        records = self._records(places, readers)
         chosen = [
             self._chosen(text, number, places[number])
             for number, record in enumerate(records)
-            for text in self._texts(record, self.key(places[number]), int(epochs[number]))
+            for text in self._texts(record, self.key(places[number]), epochs[number])
+            if self._complete(text, places[number])
         ]
-        near = [self._near(place) for place in places]
+        near = all_read(attempt(self._near, place) for place in places)
         named = _named(places, chosen, near)
         return Plan(
-            anchors=count,
+            dataset=span.dataset,
+            anchors=len(places),
             places=places + named,
-            epochs=[int(epoch) for epoch in epochs] + [int(epochs[0])] * len(named),
-            records=records + list(readers.map(self._record, named)),
+            epochs=epochs + epochs[:1] * len(named),
+            records=records + self._records(named, readers),
             keys=[self.key(place) for place in places + named],
             chosen=chosen,
             near=near,
@@ -98,8 +102,21 @@ class Planner:
 
     def key(self, place: Place) -> str:
         """The key of a picture."""
-        key: bytes = self.shards.shards[place.shard].index.rows["key"][place.row]
-        return key.decode("ascii")
+        return self.shards.shards[place.shard].index.key(place.row)
+
+    def rows(self, span: Span) -> tuple[list[Place], list[int]]:
+        """The pictures of a span and the epoch of each."""
+        rows, epochs = self.orders[span.dataset].at(span.start, span.rows)
+        dataset = self.datasets[span.dataset]
+        lie = zip(dataset.shard[rows].tolist(), dataset.row[rows].tolist(), strict=True)
+        places = [Place(shard, row) for shard, row in lie]
+        sound = [number for number, place in enumerate(places) if place not in self.faults]
+        return [places[number] for number in sound], [int(epochs[number]) for number in sound]
+
+    def _records(self, places: list[Place], readers: ThreadPoolExecutor) -> list[Record]:
+        parts = [places[at : at + PART] for at in range(0, len(places), PART)]
+        read = readers.map(lambda part: [attempt(self._record, place) for place in part], parts)
+        return all_read(chain.from_iterable(read))
 
     def _record(self, place: Place) -> Record:
         shard = self.shards.shards[place.shard]
@@ -108,17 +125,24 @@ class Planner:
     def _texts(self, record: Record, key: str, epoch: int) -> list[Text]:
         usable = [text for text in record.texts if any(need.usable(text) for need in self.needs)]
         take = self.texts_per_image or len(usable)
-        return [usable[i] for i in order.choose_texts(self.seed, key, epoch, len(usable), take)]
+        return [usable[i] for i in choose_texts(self.seed, key, epoch, len(usable), take)]
 
     def _chosen(self, text: Text, number: int, anchor: Place) -> Chosen:
         """The text with the pictures that it names, where a task wants them."""
-        if not (text.target and any(need.targets for need in self.needs)):
+        if not self._has_target(text):
             return Chosen(text, number)
-        members = [place for key in text.members if (place := self._find(anchor, key))]
+        members = [found for found in self._find(anchor, text.members) if found and found not in self.faults]
         return Chosen(text, number, self._target(anchor, text), members)
 
+    def _has_target(self, text: Text) -> bool:
+        return bool(text.target) and any(need.targets for need in self.needs)
+
+    def _complete(self, text: Text, anchor: Place) -> bool:
+        """Whether the target of an edit, if it has one, can be read."""
+        return not self._has_target(text) or self._target(anchor, text) not in self.faults
+
     def _target(self, anchor: Place, text: Text) -> Place:
-        place = self._find(anchor, text.target[0])
+        (place,) = self._find(anchor, text.target[:1])
         if place is None:
             raise ShardError(
                 self.shards.shards[anchor.shard].path,
@@ -132,7 +156,8 @@ class Planner:
         if self._mined is None:
             return []
         keys = self._mined.keys(self.shards.shards[place.shard], place.row)
-        there = [found for key in keys if (found := self._find(place, key))][: self.negatives]
+        found = [near for near in self._find(place, keys) if near and near not in self.faults]
+        there = found[: self.negatives]
         self._count(min(self.negatives, len(keys)), len(there))
         return there
 
@@ -148,14 +173,17 @@ class Planner:
                 fix="give all shards of the split",
             )
 
-    def _find(self, anchor: Place, key: str) -> Place | None:
-        """The picture of that key in the anchor's dataset, if it is among the given shards."""
-        if not self._found:
-            for number, shard in enumerate(self.shards.shards):
-                self._found |= {
-                    (shard.dataset, k): Place(number, row) for row, k in enumerate(shard.index.keys())
-                }
-        return self._found.get((self.shards.shards[anchor.shard].dataset, key))
+    def _find(self, anchor: Place, keys: Sequence[str]) -> list[Place | None]:
+        """The pictures of these keys in the anchor's dataset, those that are among the given shards."""
+        dataset = self.shards.shards[anchor.shard].dataset
+        if dataset not in self._lookups:
+            self._lookups[dataset] = self._lookup(dataset)
+        return [found and Place(*found) for found in self._lookups[dataset].find(keys)]
+
+    def _lookup(self, dataset: str) -> Lookup:
+        shards = self.shards.shards
+        numbers = [number for number, shard in enumerate(shards) if shard.dataset == dataset]
+        return Lookup(numbers, [shards[number].index.names for number in numbers])
 
 
 def _named(places: list[Place], chosen: list[Chosen], near: list[list[Place]]) -> list[Place]:
@@ -165,16 +193,3 @@ def _named(places: list[Place], chosen: list[Chosen], near: list[list[Place]]) -
     named += [place for neighbours in near for place in neighbours]
     anchors = set(places)
     return [place for place in dict.fromkeys(named) if place not in anchors]
-
-
-def part_of(
-    shards: ShardSet, needs: Sequence[Need], part: str, development: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(shard, row) of the eligible pictures of "train" or "development", told apart by a hash of the key."""
-    shard, row = shards.eligible({need.counted for need in needs})
-    held = np.zeros(len(row), np.bool_)
-    if development:
-        keys = (shards.shards[s].index.rows["key"][r].decode() for s, r in zip(shard, row, strict=True))
-        held = np.array([uniform("development", key) < development for key in keys], np.bool_)
-    keep = held if part == "development" else ~held
-    return shard[keep], row[keep]

@@ -114,6 +114,7 @@ def single(current: Run, encoded: Encoded, question: str) -> Batch:
     limit = current.settings.model.max_tokens
     return Batch(
         position=0,
+        progress=1.0,
         keys=["picture"],
         groups=["picture"],
         features=encoded.features,
@@ -128,8 +129,9 @@ def single(current: Run, encoded: Encoded, question: str) -> Batch:
         rows={"vqa": torch.tensor([0])},
         **collate.texts(chosen, {}, limit),
         **collate.regions(chosen, [], False, limit),
-        **collate.targets(chosen, {}),
+        **collate.targets(chosen, {}, []),
         **collate.negatives(chosen, [[]], {}, 0),
+        neg_text=torch.full((1, 0), -1),
     )
 
 

@@ -208,4 +208,4 @@ def _fresh(source: Run, here: Identity, columns: list[str], model: FusionModel) 
         found.append(f"heads.vqa.{VqaHead.ANSWERS}.")
     if stored.tokenizer != here.tokenizer:
         found.append("trunk.text.words.")
-    return found
+    return [*found, "heads.itc.bank.", "momentum_encoder."]  # both begin again with the new weights

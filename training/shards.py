@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -13,13 +14,16 @@ from tokenizers import Tokenizer
 from contract import index, manifest
 from contract.errors import MismatchError, ShardError
 from contract.files import sha256_file
-from contract.index import ABSENT, COUNTED, Index, index_path
+from contract.index import ABSENT, COUNTED, Index
 from contract.manifest import DataManifest, FeatureManifest, ShardFacts
 from contract.patterns import Named, expand, fetch, holdings
 from training.reading import Tars
 from training.unindexed import complete_column, complete_records
 
 TRAIN = "train"
+OPENERS = 4  # threads that load and check indexes, which is hashing for the most part
+RECORD_FIELDS = ("texts", "offset", "size", "hash")  # what is kept of an index while training
+COLUMN_FIELDS = ("flags", "offset", "size", "hash")
 
 
 class Place(Struct, frozen=True):
@@ -69,18 +73,22 @@ class ShardSet:
         self.vocabulary, self.answers = vocabulary, data.answers
         self.notes = _notes(shards)
 
-    def eligible(self, counted: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(shard, row) of every picture with a text for one of `counted` and a feature in every column."""
+    def usable(self, shard: Shard, counted: Iterable[str]) -> NDArray[np.uint32]:
+        """Rows of a shard with a text for one of `counted`, if any is, and a feature in every column."""
         wanted = [COUNTED.index(name) for name in counted]
-        places = []
-        for number, shard in enumerate(self.shards):
-            usable = (shard.index.rows["texts"][:, wanted] > 0).any(1)
-            for column in shard.columns.values():
-                usable &= (column.index.rows["flags"] & ABSENT) == 0
-            rows = np.flatnonzero(usable)
-            places.append(np.stack([np.full(len(rows), number), rows]))
-        shards, rows = np.concatenate(places, axis=1) if places else np.zeros((2, 0), np.int64)
-        return shards, rows
+        usable: NDArray[np.bool_] = np.ones(len(shard.index), np.bool_)
+        if wanted:
+            usable &= (shard.index.rows["texts"][:, wanted] > 0).any(axis=1)
+        for column in shard.columns.values():
+            usable &= (column.index.rows["flags"] & ABSENT) == 0
+        return np.flatnonzero(usable).astype(np.uint32)
+
+    def eligible(self, counted: Iterable[str]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """(shard, row) of every usable picture of all shards."""
+        wanted = set(counted)
+        rows = [self.usable(shard, wanted) for shard in self.shards]
+        numbers = np.arange(len(rows), dtype=np.uint32)
+        return np.repeat(numbers, [len(of_shard) for of_shard in rows]), np.concatenate(rows)
 
 
 def open_shards(
@@ -110,8 +118,8 @@ def open_shards(
     vocabulary = _check_tokenizer(folder, data)
     beside = features or folder.parent / "features"
     manifests = {name: manifest.load(beside / name, FeatureManifest) for name in columns}
-    with closing(Tars()) as tars:
-        shards = [_open(path, data, beside, manifests, tars) for path in chosen]
+    with closing(Tars()) as tars, ThreadPoolExecutor(OPENERS, "open") as openers:
+        shards = list(openers.map(lambda path: _open(path, data, beside, manifests, tars), chosen))
     return ShardSet(folder, data, manifests, shards, len(named) - len(chosen), vocabulary)
 
 
@@ -185,6 +193,7 @@ def _open(
     check_facts(path, records, data.shards)
     if not records.hashed:
         complete_records(tars, path, records)
+    records = records.lean(RECORD_FIELDS)
     columns = {
         name: _open_column(path, records, features / name, known, tars) for name, known in manifests.items()
     }
@@ -200,12 +209,12 @@ def _open_column(shard: Path, records: Index, folder: Path, known: FeatureManife
     check_facts(path, found, known.shards)
     if not found.hashed:
         complete_column(tars, path, found, known)
-    return Column(path, found)
+    return Column(path, found.lean(COLUMN_FIELDS, records.names))
 
 
 def check_keys(path: Path, found: Index, shard: Path, records: Index) -> None:
     """MismatchError unless the tar at `path` holds the pictures of the record shard, in its order."""
-    if not np.array_equal(found.rows["key"], records.rows["key"]):
+    if not np.array_equal(found.names, records.names):
         raise MismatchError(
             path,
             f"keys: not the same pictures as {shard}",
@@ -220,7 +229,7 @@ def check_facts(path: Path, found: Index, known: Mapping[str, ShardFacts]) -> No
     facts = known.get(path.stem)
     if facts is None:
         raise MismatchError(path, "is not in the manifest of its folder", fix="rebuild it: dvc repro")
-    hashed = sha256_file(index_path(path)) if found.hashed else facts.index
+    hashed = found.sha256 if found.hashed else facts.index
     if (len(found), found.tar_bytes, hashed) != (facts.samples, facts.bytes, facts.index):
         raise MismatchError(
             path,

@@ -8,6 +8,7 @@ from msgspec import Struct
 from torch import Tensor, nn
 
 from training.batch import Batch
+from training.contrast import Contrasted
 from training.fusion.registry import Kind, Shape
 from training.picture import PictureEncoder
 from training.pooling import masked_mean
@@ -18,6 +19,7 @@ class Shared(Struct):
     """What every head may look at: text [T,1+L,H] and picture tokens [B,N,H], with their masks.
 
     rows [T]: the picture of each text among the B; B is P, or T where texts are fused into their picture.
+    contrasted: the vectors of texts and pictures, where itc is among the tasks.
     """
 
     text: Tensor
@@ -25,6 +27,7 @@ class Shared(Struct):
     picture: Tensor
     visible: Tensor
     rows: Tensor
+    contrasted: Contrasted | None = None
 
 
 class TextFusion(nn.Module):

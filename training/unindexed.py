@@ -24,6 +24,6 @@ def complete_column(tars: Tars, path: Path, index: Index, known: FeatureManifest
     member = index.member(f"{known.encoder}.npy", path)
     least = known.tokens * known.width  # bytes, whatever the type
     for row in (index.rows["size"][:, member] < least).nonzero()[0]:
-        where = f"{path}: {index.rows['key'][row].decode('ascii')}.{known.encoder}.npy"
+        where = f"{path}: {index.key(int(row))}.{known.encoder}.npy"
         array = codec.decode_array(read_member(tars, path, index, int(row), member), where)
         index.rows["flags"][row] = ABSENT * (not len(array))

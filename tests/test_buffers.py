@@ -1,0 +1,33 @@
+"""Buffers: memory comes back when nothing refers to it, and not a moment earlier."""
+
+import numpy as np
+import torch
+
+from training.buffers import STEP, Buffers
+
+
+def address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def test_memory_is_used_again_only_when_the_last_view_is_gone():
+    pool = Buffers()
+    tensor = torch.from_numpy(pool.array((3, 4), "float32"))
+    place, row = tensor.data_ptr(), tensor[1]
+    del tensor
+    other = pool.array((3, 4), "float32")
+    assert address(other) != place
+    row.fill_(7)
+    assert not (other == 7).all()
+    del row
+    assert address(pool.array((2, 2), "int8")) == place
+
+
+def test_a_larger_batch_gets_larger_memory():
+    pool = Buffers()
+    pool.array((10,), "int8")
+    assert pool.array((STEP + 1,), "int8").shape == (STEP + 1,)
+
+
+def test_an_empty_batch_has_an_array_too():
+    assert Buffers().array((0, 5), "float16").shape == (0, 5)

@@ -1,0 +1,114 @@
+"""A run that is asked to end, one that goes on by itself, and one that leaves damaged pictures out."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import synthetic
+from safetensors.numpy import load_file
+
+from contract import index
+from contract.errors import ShardError
+from training import checkpoint, fit
+from training.shards import open_shards
+from training.stream import Stream
+
+ROOT = Path(__file__).parents[1]
+HERE = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch) -> Path:
+    synthetic.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    tensors = load_file(checkpoint.find(run, "last") / "model.safetensors")
+    return {name: array.tobytes() for name, array in tensors.items()}
+
+
+def runs() -> list[Path]:
+    return sorted(Path("runs").iterdir())
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, f"{path} does not appear"
+        time.sleep(0.01)
+
+
+def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_and_says_so_by_its_status(world):
+    command = ["--set", "optim.epochs=60", "checkpoint_every=1000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training.fit", *command, "--run", "runs/ended"],
+        env=HERE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(Path("runs/ended/plots/metrics/train/loss.tsv"), process)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM after" in said and "--resume runs/ended" in said
+    fit.main(["--resume", "runs/ended"])
+    fit.main([*command, "--run", "runs/whole"])
+    assert weights(Path("runs/ended")) == weights(Path("runs/whole"))
+
+
+def test_auto_begins_a_run_once_and_then_goes_on_with_it(world, capsys):
+    command = ["--resume", "auto", "--set", "optim.epochs=1"]
+    assert fit.main(command) == 0
+    (first,) = runs()
+    fit.main(command)
+    assert runs() == [first] and f"run      {first}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "other", [["--set", "optim.epochs=1", "model.dropout=0.2"], ["--set", "optim.epochs=1", "--blind"]]
+)
+def test_auto_does_not_go_on_with_another_run(world, other):
+    fit.main(["--run", "runs/other", *other])
+    fit.main(["--resume", "auto", "--set", "optim.epochs=1"])
+    assert len(runs()) == 2
+
+
+def test_auto_with_a_named_run_makes_it_or_goes_on_with_it(world):
+    command = ["--resume", "auto", "--run", "runs/mine", "--set", "optim.epochs=1"]
+    fit.main(command)
+    fit.main(command)
+    assert runs() == [Path("runs/mine")]
+
+
+def test_a_damaged_picture_is_left_out_named_and_counted(world, capsys):
+    path = Path("features/vit/toy-000.tar")
+    content = bytearray(path.read_bytes())
+    content[int(index.load(path).rows["offset"][0, 0]) + 700] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ShardError, match=r"p0000\.vit\.npy is damaged"):
+        fit.main(["--run", "runs/stopped", "--set", "development=0"])
+    fit.main(["--run", "runs/skipped", "--set", "development=0", "on_error=skip"])
+    assert "p0000.vit.npy is damaged" in capsys.readouterr().err
+    assert Path("runs/skipped/plots/metrics/train/skipped.tsv").read_text().splitlines()[-1].endswith("1.0")
+
+
+def test_a_plan_tells_the_first_and_the_last_keys_and_trains_nothing(world, monkeypatch, capsys):
+    monkeypatch.setattr("training.forecast.READ_SECONDS", 0.01)
+    options = ["--set", "optim.epochs=2", "optim.accumulate=2", "development=0"]
+    fit.main(["--plan", *options])
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert not Path("runs").exists()
+    shards = open_shards(["data"], ["vit", "esam"])
+    batches = list(islice(Stream(shards, ["vqa"], batch=4, seed=3), 20))
+    assert said["first"] == ", ".join(batches[0].keys[:3])
+    assert said["last"] == ", ".join(batches[-1].keys[-3:])
+    assert said["step"].startswith(f"{8 * (17 * 8 + 16 * 6) * 2 / 2**20:.1f} MiB")

@@ -1,0 +1,145 @@
+"""The task itm: pairs on both sides in equal counts, drawn where other samplers crash, and what is scored."""
+
+from dataclasses import replace
+
+import pytest
+import statements
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.config import Itm, Sources
+from training.contrast import Contrasted, Identity, Vectors, identify, unjudged
+from training.heads.itm import ItmHead, Pairs, sample
+from training.pairing import draw, mined, negatives
+from training.trunk import Shared
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    statements.build(folder)
+    return folder
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 6), st.integers(0, 7))
+def test_only_the_allowed_are_drawn_and_none_where_none_is(seed, rows, columns):
+    scores = torch.randn(rows, columns, generator=generator(seed)) * 100
+    allowed = torch.rand(rows, columns, generator=generator(seed + 1)) > 0.6
+    for row, chosen in enumerate(draw(scores, allowed, generator(seed)).tolist()):
+        assert allowed[row, chosen] if chosen >= 0 else not allowed[row].any()
+
+
+@pytest.mark.parametrize("top", [1e2, 1e4, 3e38])
+def test_a_peaked_softmax_does_not_crash(top):
+    scores = torch.full((4, 4), -top).fill_diagonal_(top)  # what underflows to 0 beside the diagonal
+    chosen = draw(scores, ~torch.eye(4, dtype=torch.bool), generator())
+    assert (chosen >= 0).all() and (chosen != torch.arange(4)).all()
+
+
+def test_draws_follow_the_softmax():
+    scores = torch.tensor([0.0, 1.0, 2.0]).expand(20_000, 3)
+    drawn = draw(scores, torch.ones(20_000, 3, dtype=torch.bool), generator())
+    share = torch.bincount(drawn, minlength=3) / 20_000
+    torch.testing.assert_close(share, scores[0].softmax(0), atol=0.015, rtol=0)
+
+
+def test_sources_come_in_their_proportions_among_those_that_have_one():
+    wrong = torch.ones(6_000, 4, dtype=torch.bool)
+    near = torch.zeros_like(wrong)
+    near[:3_000, 3] = True
+    scores = torch.tensor([0.0, 200.0, 0.0, 0.0]).expand(6_000, 4)
+    found = negatives(scores, wrong, near, Sources(similar=1, mined=2, random=0), generator())
+    assert set(found.tolist()) == {1, 3}
+    assert (found[:3_000] == 3).float().mean().item() == pytest.approx(2 / 3, abs=0.03)
+    assert (found[3_000:] == 1).all()
+
+
+def test_mined_pictures_of_a_text_and_nothing_else():
+    table = mined(torch.tensor([[2, -1], [-1, -1], [0, 2]]), 3)
+    assert table.nonzero().tolist() == [[0, 2], [2, 0], [2, 2]]
+
+
+def vectors(of: Identity, scale: float) -> Contrasted:
+    width = max(len(of.text_picture), len(of.group))
+    made = Vectors(torch.eye(width)[: len(of.text_picture)], torch.eye(width)[: len(of.group)], of)
+    return Contrasted(made, made, torch.tensor(scale))
+
+
+@pytest.mark.parametrize("sources", [Sources(), Sources(random=0, mined=1), Sources(similar=1, mined=1)])
+def test_both_sides_in_equal_counts_and_none_that_may_be_true(shards, sources):
+    for batch in statements.batches(shards, 3, 16, negatives=2):
+        of = identify(batch, batch.rows["itm"])
+        pairs = sample(batch, vectors(of, 1e5), sources)
+        counts = torch.bincount(pairs.side, minlength=3).tolist()
+        assert counts[0] == len(batch.rows["itm"]) and counts[1] == counts[2] > 0
+        true = unjudged(of)
+        row_of = {text: row for row, text in enumerate(batch.rows["itm"].tolist())}
+        for text, picture, side in zip(
+            *(part.tolist() for part in (pairs.text, pairs.picture, pairs.side)), strict=True
+        ):
+            assert true[row_of[text], picture] == (side == 0)
+            assert (batch.text_picture[text] == picture) == (side == 0)
+
+
+def test_a_batch_draws_the_same_pairs_again(shards):
+    first, second = (sample(statements.batches(shards, 1, 16)[0], None, Sources()) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in ((first.text, second.text), (first.picture, second.picture)))
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_an_all_same_id_batch_has_only_its_own_pairs(shards, size):
+    (batch,) = statements.batches(shards, 1, size)
+    pairs = sample(replace(batch, groups=["same"] * size), None, Sources())
+    assert pairs.side.tolist() == [0] * len(batch.rows["itm"])
+
+
+def shared(batch, hidden: int = 8) -> Shared:
+    texts, pictures = len(batch.tokens), len(batch.keys)
+    made = [torch.randn(n, 5, hidden, generator=generator(n)) for n in (texts, pictures)]
+    masks = [torch.ones(n, 5, dtype=torch.bool) for n in (texts, pictures)]
+    return Shared(made[0], masks[0], made[1], masks[1], batch.text_picture)
+
+
+def head(**options) -> ItmHead:
+    torch.manual_seed(0)
+    return ItmHead(8, 2, 2, 0.0, Itm(**options))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_true_and_false_pairs_have_the_same_part_in_the_loss(shards, gamma):
+    (batch,) = statements.batches(shards, 1, 16)
+    made = head(gamma=gamma)
+    with torch.no_grad():
+        made.classify.weight.zero_()
+        made.classify.bias.copy_(torch.tensor([0.0, 1.0]))
+    yes, no = torch.tensor([0.0, 1.0]).softmax(0).flip(0)
+    expected = -0.5 * ((1 - yes) ** gamma * yes.log() + (1 - no) ** gamma * no.log())
+    found = made(shared(batch), batch)
+    assert found.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert [float(total) / count for total, count in found.measures.values()] == [0.5, 1, 0, 0]
+
+
+def test_a_pair_does_not_depend_on_the_others(shards):
+    (batch,) = statements.batches(shards, 1, 8)
+    made, known = head().eval(), shared(batch)
+    pairs: Pairs = sample(batch, None, Sources())
+    together = made.logits(known, pairs.text, pairs.picture)
+    alone = [
+        made.logits(known, text[None], picture[None])
+        for text, picture in zip(pairs.text, pairs.picture, strict=True)
+    ]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_no_text_at_all_gives_zero_and_no_nan(shards):
+    (batch,) = statements.batches(shards, 1, 4)
+    batch.rows["itm"] = batch.rows["itm"][:0]
+    made = head()
+    found = made(shared(batch), batch)
+    found.loss.backward()
+    assert found.loss == 0 and all(p.grad is None or p.grad.isfinite().all() for p in made.parameters())

@@ -1,0 +1,45 @@
+"""Every preset is trained, and lies between params.yaml and --set."""
+
+from pathlib import Path
+
+import pytest
+import statements
+from test_fit import new_after_init, train
+
+from contract.errors import FuselineError
+from training import config, preset, run
+
+SMALL = ["--set", "optim.epochs=1", "optim.batch=8"]
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch) -> Path:
+    statements.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", preset.names())
+def test_every_preset_trains(world, name):
+    small = ["tasks.itc.bank={slots: 16}"] if "bank" in str(preset.load(name)) else []
+    train("--run", "runs/a", "--preset", name, *SMALL, *small)
+    assert run.open_run(Path("runs/a")).settings.tasks.chosen.keys() == preset.load(name)["tasks"].keys()
+
+
+def test_questions_go_on_from_contrast_and_matching(world, capsys):
+    train("--run", "runs/first", "--preset", "pretrain", *SMALL)
+    new = new_after_init(capsys, "--run", "runs/then", "--preset", "vqa", "--init", "runs/first", *SMALL)
+    assert new and all(name.startswith("heads.vqa") for name in new)
+
+
+def test_set_wins_over_the_preset_and_the_preset_over_the_file(world):
+    named = {"tasks": {"itc": {}}, "optim.batch": 4, "optim.epochs": 7}
+    settings, _ = config.load(Path("params.yaml"), ["optim.batch=2"], named)
+    assert list(settings.tasks.chosen) == ["itc"]
+    assert (settings.optim.batch, settings.optim.epochs) == (2, 7)
+    assert settings.optim.learning_rate == 0.003
+
+
+def test_an_unknown_preset_lists_the_known(world):
+    with pytest.raises(FuselineError, match="itm[\\s\\S]*pretrain"):
+        train("--preset", "itn")

@@ -1,0 +1,268 @@
+"""Region–phrase contrast: the published properties, what is no negative, and batches that teach nothing."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import synthetic
+import synthetic_tasks
+import torch
+
+from contract.errors import ParamsError
+from training import fit
+from training.batch import Batch
+from training.config import Region
+from training.heads.region import CONTRASTS, Pairs, RegionHead, matching, phrases, repeats
+from training.losses import one_of
+from training.metrics.matching import entity_object, summary
+from training.picture import Column
+from training.shards import open_shards
+from training.stream import Stream
+from training.trunk import Shared
+
+HIDDEN = 16
+GRID = Column("vit", synthetic.GRID, cls=True, width=synthetic.WIDTHS["vit"])
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory) -> Batch:
+    """Eight pictures of two regions, with a phrase of three negatives about each."""
+    folder = tmp_path_factory.mktemp("phrases")
+    synthetic.build(folder, train=8, shards=1, change=synthetic_tasks.with_phrases)
+    shards = open_shards([str(folder / "data")], ["vit"])
+    return next(iter(Stream(shards, ["region"], batch=8, text_negatives=10)))
+
+
+def shared(batch: Batch) -> Shared:
+    """States as a trunk could give them."""
+    generator = torch.Generator().manual_seed(0)
+    pictures, texts = len(batch.keys), len(batch.tokens)
+    text = torch.randn(texts, 1 + batch.tokens.shape[1], HIDDEN, generator=generator)
+    picture = torch.randn(pictures, GRID.grid**2 + GRID.cls, HIDDEN, generator=generator)
+    mask = torch.cat([torch.ones(texts, 1, dtype=torch.bool), batch.token_mask], 1)
+    return Shared(text, mask, picture, batch.visible["vit"], batch.text_picture)
+
+
+def head(**options) -> RegionHead:
+    torch.manual_seed(0)
+    return RegionHead(HIDDEN, GRID, Region(**options))
+
+
+def pairs(boxes: int, linked: torch.Tensor | None = None, width: int = 4) -> Pairs:
+    """As many phrases as boxes, all vectors equal."""
+    same = torch.nn.functional.normalize(torch.ones(boxes, width), dim=1)
+    linked = torch.eye(boxes, dtype=torch.bool) if linked is None else linked
+    none = torch.zeros_like(linked)
+    return Pairs(same, same, linked, none, ~none, torch.arange(boxes))
+
+
+@pytest.mark.parametrize("boxes", [1, 2, 11])
+def test_k_boxes_with_equal_embeddings_have_a_loss_of_ln_k(boxes):
+    loss = CONTRASTS["infonce"](pairs(boxes), torch.tensor(14.3), 0.0)
+    assert loss.item() == pytest.approx(math.log(boxes), abs=1e-5)
+
+
+def test_ten_negatives_with_equal_embeddings_have_a_loss_of_ln_11():
+    scores = torch.ones(3, 11)
+    assert one_of(scores, scores.bool()).item() == pytest.approx(math.log(11))
+
+
+def test_a_head_whose_vectors_are_all_equal_has_these_losses(batch):
+    model = head()
+    with torch.no_grad():
+        for layer in (model.box, model.phrase):
+            layer.weight.zero_()
+            layer.bias.fill_(1.0)
+    boxes, usable = model._boxes(shared(batch), batch)
+    named = phrases(batch)
+    hard, real = model._against_negatives(shared(batch), batch, named, boxes, usable)
+    assert one_of(hard, real).item() == pytest.approx(math.log(4))  # each phrase has three negatives
+    found = model._pairs(shared(batch), batch, named, boxes, usable)
+    alone = replaced(found, ignored=torch.zeros_like(found.ignored))
+    assert CONTRASTS["infonce"](alone, torch.tensor(1.0), 0.0).item() == pytest.approx(math.log(16), rel=1e-5)
+
+
+def replaced(found: Pairs, **changes) -> Pairs:
+    return Pairs(**{name: changes.get(name, getattr(found, name)) for name in Pairs.__struct_fields__})
+
+
+def test_arcface_without_a_margin_is_the_plain_contrast():
+    found = replaced(pairs(5), phrase=unit(5), box=unit(5, 1))
+    plain, arc = (CONTRASTS[kind](found, torch.tensor(10.0), 0.0) for kind in ("infonce", "arcface"))
+    torch.testing.assert_close(plain, arc, rtol=1e-4, atol=1e-4)
+    assert CONTRASTS["arcface"](found, torch.tensor(10.0), 0.3) > plain
+
+
+def unit(rows: int, seed: int = 0) -> torch.Tensor:
+    made = torch.randn(rows, 4, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(made, dim=1)
+
+
+def test_supcon_of_equal_vectors_is_ln_of_all_others():
+    loss = CONTRASTS["supcon"](pairs(4), torch.tensor(1.0), 0.0)
+    assert loss.item() == pytest.approx(math.log(2 * 4 - 1), rel=1e-5)
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_every_contrast_falls_when_phrases_meet_their_boxes(contrast):
+    met = replaced(pairs(4), phrase=unit(4), box=unit(4))
+    crossed = replaced(met, box=unit(4).roll(1, 0))
+    loss = CONTRASTS[contrast]
+    assert loss(met, torch.tensor(10.0), 0.2) < loss(crossed, torch.tensor(10.0), 0.2)
+
+
+def test_boxes_in_any_order_and_padding_give_the_same_loss(batch):
+    plain = head()(shared(batch), batch).loss
+    order = torch.randperm(len(batch.boxes), generator=torch.Generator().manual_seed(1))
+    place = order.argsort()
+    turned = replace(
+        batch,
+        boxes=torch.cat([batch.boxes[order], torch.zeros(3, 4)]),
+        box_picture=torch.cat([batch.box_picture[order], torch.tensor([0, 0, 3])]),
+        crowd=torch.cat([batch.crowd[order], torch.zeros(3, dtype=torch.bool)]),
+        about=torch.stack([batch.about[:, 0], place[batch.about[:, 1]]], 1),
+    )
+    torch.testing.assert_close(head()(shared(batch), turned).loss, plain)
+
+
+def test_phrases_of_the_same_words_are_no_negatives_of_each_other(batch):
+    model, named = head(), phrases(batch)
+    boxes, usable = model._boxes(shared(batch), batch)
+    found = model._pairs(shared(batch), batch, named, boxes, usable)
+    words = [tuple(batch.tokens[row].tolist()) for row in named.text.tolist()]
+    linked = named.linked.tolist()
+    for row, mine in enumerate(words):
+        of_others = {
+            box
+            for other, theirs in enumerate(words)
+            if theirs == mine
+            for box in np.flatnonzero(linked[other])
+        }
+        own = set(np.flatnonzero(linked[row]))
+        assert set(found.ignored[row].nonzero()[:, 0].tolist()) == of_others - own
+    assert found.ignored.any()
+
+
+def test_the_same_span_in_two_sentences_of_one_picture_is_told_apart_by_the_sentence():
+    tokens = torch.tensor([[1, 2, 3], [1, 4, 5], [1, 2, 3]])
+    one = batch_of_spans(tokens, text_picture=[0, 0, 0])
+    assert repeats(one, phrases(one)).tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    apart = batch_of_spans(tokens, text_picture=[0, 1, 2])
+    assert repeats(apart, phrases(apart)).all()
+
+
+def batch_of_spans(tokens: torch.Tensor, text_picture: list[int]) -> Batch:
+    """The first word of each text names the box of its number."""
+    texts = len(tokens)
+    rows = torch.arange(texts)
+    parts = {
+        "tokens": tokens,
+        "token_mask": tokens > 0,
+        "text_picture": torch.tensor(text_picture),
+        "boxes": torch.rand(texts, 4),
+        "crowd": torch.zeros(texts, dtype=torch.bool),
+        "spans": torch.tensor([[0, 1]] * texts),
+        "span_text": rows,
+        "span_box": torch.stack([rows, rows], 1),
+        "about": torch.zeros(0, 2, dtype=torch.int64),
+    }
+    return Batch(**{name: parts.get(name) for name in Batch.__dataclass_fields__})
+
+
+def test_a_crowd_takes_no_part(batch):
+    crowd = batch.crowd.clone()
+    crowd[0] = True
+    found = head()
+    boxes, usable = found._boxes(shared(batch), replace(batch, crowd=crowd))
+    assert not usable[0] and (boxes[0] == 0).all() and usable[1:].all()
+
+
+def test_matching_is_the_metric(batch):
+    model, named = head(), phrases(batch)
+    boxes, usable = model._boxes(shared(batch), batch)
+    found = model._pairs(shared(batch), batch, named, boxes, usable)
+    measured = matching(found)
+    picture = batch.text_picture[named.text].numpy()
+    wanted = summary(
+        [
+            entity_object(
+                found.cosine.detach().numpy(),
+                picture,
+                batch.box_picture.numpy(),
+                np.argwhere(found.linked.numpy()),
+            )
+        ]
+    )
+    assert int(measured["matching"][0]) / measured["matching"][1] == wanted["accuracy"]
+    assert float(measured["matching_chance"][0]) / measured["matching_chance"][1] == wanted["chance"]
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+@pytest.mark.parametrize("change", ["no usable box", "no box", "one box"])
+def test_a_batch_with_little_to_learn_has_a_loss_and_gradients_that_are_numbers(batch, contrast, change):
+    given = {
+        "no usable box": {"boxes": torch.zeros_like(batch.boxes)},
+        "no box": {
+            "boxes": batch.boxes[:0],
+            "box_picture": batch.box_picture[:0],
+            "crowd": batch.crowd[:0],
+            "about": batch.about[:0],
+        },
+        "one box": {"about": batch.about[:1]},
+    }[change]
+    model, states = head(contrast=contrast), shared(batch)
+    states.picture.requires_grad_()
+    outcome = model(states, replace(batch, **given))
+    outcome.loss.backward()
+    assert torch.isfinite(outcome.loss)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    if change != "one box":
+        assert outcome.loss == 0 and all(count == 0 for _, count in outcome.measures.values())
+
+
+def test_the_weights_of_the_two_losses_change_on_the_way(batch):
+    start, end = (replace(batch, progress=progress) for progress in (0.0, 1.0))
+    scheduled = head(coarse=1.0, coarse_end=0.0, fine=0.0, fine_end=2.0)
+    coarse, fine = head(fine=0.0), head(coarse=0.0, fine=2.0)
+    states = shared(batch)
+    torch.testing.assert_close(scheduled(states, start).loss, coarse(states, start).loss)
+    torch.testing.assert_close(scheduled(states, end).loss, fine(states, end).loss)
+
+
+def test_negatives_are_texts_of_their_own_in_the_batch(batch):
+    for text in batch.rows["region"].tolist():
+        rows = batch.neg_text[text]
+        rows = rows[rows >= 0]
+        assert len(rows) == 3
+        assert (batch.text_picture[rows] == batch.text_picture[text]).all()
+        assert not (batch.tokens[rows] == batch.tokens[text]).all(1).any()
+    assert not torch.isin(batch.neg_text[batch.neg_text >= 0], batch.rows["region"]).any()
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    synthetic.build(tmp_path, train=80, change=synthetic_tasks.with_phrases)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_run_learns_which_box_a_phrase_names(world):
+    fit.main(["--run", "runs/a", "--set", "tasks={region: {}}", "optim.epochs=10"])
+    rows = (world / "runs/a/plots/metrics/development/region/matching.tsv").read_text().splitlines()
+    assert float(rows[-1].split("\t")[-1]) > 0.75  # chance is 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["masking={ratio: 0.5, fill: drop}"], "asks for tokens by their place"),
+        (["masking={ratio: 0.0, ratio_end: 0.5}"], "asks for tokens by their place"),
+        (["inputs={grid: vit, words: text}"], "no text may be fused"),
+        (["inputs={}"], "looks at pictures, and this run has none"),
+    ],
+)
+def test_settings_that_contradict_the_task_are_said_before_the_run_is_made(world, settings, message):
+    with pytest.raises(ParamsError, match=message):
+        fit.main(["--run", "runs/a", "--set", "tasks={region: {}}", *settings])
+    assert not (world / "runs").exists()

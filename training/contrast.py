@@ -1,0 +1,95 @@
+"""What is contrasted: vectors of texts and pictures, and which pairs are positive or not to be judged.
+
+Legend: T texts, P pictures, C columns, W width, L tokens.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from msgspec import Struct
+from torch import Tensor
+
+from training.batch import Batch
+
+
+class Identity(Struct):
+    """Whose is what. text_picture [T] into P; group [P] and words [T]: ids that are equal for copies of a
+    picture and for texts of the same words, in every batch.
+    """
+
+    text_picture: Tensor
+    group: Tensor
+    words: Tensor
+
+    @property
+    def text_group(self) -> Tensor:
+        """[T] the group of each text's picture."""
+        return self.group[self.text_picture]
+
+
+class Vectors(Struct):
+    """Unit vectors: text [T,W], picture [P,W]."""
+
+    text: Tensor
+    picture: Tensor
+    identity: Identity
+
+
+class Contrasted(Struct):
+    """online: with gradient. keys: what they are compared with, the momentum encoder's or the same. scale:
+    of their cosines.
+    """
+
+    online: Vectors
+    keys: Vectors
+    scale: Tensor
+
+
+def identify(batch: Batch, rows: Tensor) -> Identity:
+    """Of these texts of a batch, and of all its pictures."""
+    words = word_ids(batch.tokens[rows], batch.token_mask[rows])
+    return Identity(batch.text_picture[rows], batch.group_ids(), words)
+
+
+def positives(of: Identity) -> Tensor:
+    """[T,P] whether a text hangs on a picture."""
+    return of.text_picture[:, None] == torch.arange(len(of.group), device=of.group.device)
+
+
+def unjudged(of: Identity) -> Tensor:
+    """[T,P] pairs that may well be true: copies of the text's picture, pictures with a text of its words."""
+    return (of.text_group[:, None] == of.group) | owned(of, of.words).T
+
+
+def owned(of: Identity, words_C: Tensor) -> Tensor:
+    """[P,C] whether a picture has a text of these words."""
+    table = torch.zeros(len(of.group), len(words_C), dtype=torch.bool, device=words_C.device)
+    text, column = (of.words[:, None] == words_C).nonzero(as_tuple=True)
+    table[of.text_picture[text], column] = True
+    return table
+
+
+def join(parts: Sequence[Vectors]) -> Vectors:
+    """The vectors of the parts of a step, as if they had come in one batch."""
+    starts = torch.tensor([0, *(len(part.picture) for part in parts)]).cumsum(0).tolist()
+    owners = [part.identity.text_picture + start for part, start in zip(parts, starts, strict=False)]
+    identity = Identity(
+        torch.cat(owners),
+        torch.cat([part.identity.group for part in parts]),
+        torch.cat([part.identity.words for part in parts]),
+    )
+    text, picture = [part.text for part in parts], [part.picture for part in parts]
+    return Vectors(torch.cat(text), torch.cat(picture), identity)
+
+
+def word_ids(tokens_TL: Tensor, mask_TL: Tensor) -> Tensor:
+    """[T] 64 bits of each text's tokens in their order, whatever length the batch is padded to."""
+    places = torch.arange(1, tokens_TL.shape[1] + 1, device=tokens_TL.device)
+    return (_mix(_mix(places) + tokens_TL) * mask_TL).sum(1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Bits carried to each other by products that wrap."""
+    for shift, factor in ((30, 0x1F58476D1CE4E5B9), (27, 0x14D049BB133111EB)):
+        x = (x ^ (x >> shift)) * factor
+    return x ^ (x >> 31)

@@ -1,0 +1,52 @@
+"""The pictures that a run may take: of each dataset, with a usable text and a feature in every column."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from contract.errors import unknown_name
+from contract.seeds import uniforms
+from training.shards import ShardSet
+
+
+class Eligible(Struct):
+    """Rows of one dataset: the shard and row of each; counts: of each of its shards, in that order."""
+
+    dataset: str
+    shard: NDArray[np.uint32]
+    row: NDArray[np.uint32]
+    counts: list[int]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def eligible(shards: ShardSet, counted: Iterable[str], part: str, development: float) -> list[Eligible]:
+    """The rows of "train" or "development" of every dataset; a hash of the key tells the two apart."""
+    wanted = set(counted)
+    of: dict[str, list[tuple[int, NDArray[np.uint32]]]] = {}
+    for number, shard in enumerate(shards.shards):
+        rows = shards.usable(shard, wanted)
+        if development:
+            held = uniforms(shard.index.names[rows], "development") < development
+            rows = rows[held if part == "development" else ~held]
+        of.setdefault(shard.dataset, []).append((number, rows))
+    return [_joined(dataset, parts) for dataset, parts in of.items()]
+
+
+def _joined(dataset: str, parts: list[tuple[int, NDArray[np.uint32]]]) -> Eligible:
+    counts = [len(rows) for _, rows in parts]
+    numbers = np.array([number for number, _ in parts], np.uint32)
+    return Eligible(dataset, np.repeat(numbers, counts), np.concatenate([rows for _, rows in parts]), counts)
+
+
+def weigh(found: list[Eligible], batch: int, weights: Mapping[str, int]) -> tuple[list[Eligible], list[int]]:
+    """The datasets that have rows, and the batches of each in a round: as given, else an epoch of each."""
+    by_name = {dataset.dataset: dataset for dataset in found}
+    for name in weights:
+        if name not in by_name:
+            raise unknown_name("train.datasets", "dataset", name, by_name)
+    taken = [dataset for dataset in found if len(dataset) and (not weights or dataset.dataset in weights)]
+    return taken, [weights.get(dataset.dataset, -(-len(dataset) // batch)) for dataset in taken]

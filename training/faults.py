@@ -1,0 +1,84 @@
+"""What to do about a picture that cannot be read: stop, or leave it out, counted and named, up to a limit."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from msgspec import Struct
+
+from contract.errors import ShardError, unknown_name
+from training.shards import Place
+
+T = TypeVar("T")
+POLICIES = ("stop", "skip")
+
+
+class Fault(Struct):
+    """A picture and why it cannot be read."""
+
+    place: Place
+    error: ShardError
+
+
+class Unreadable(Exception):
+    """Pictures of a batch that cannot be read: the batch must be planned again without them."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__(str(faults[0].error))
+        self.faults = faults
+
+
+class Faults:
+    """The pictures that were left out so far. on_error: `stop` or `skip`; most: of them, in one process."""
+
+    def __init__(self, on_error: str, most: int) -> None:
+        if on_error not in POLICIES:
+            raise unknown_name("train.on_error", "policy", on_error, POLICIES)
+        self._on_error, self._most = on_error, most
+        self.found: dict[Place, ShardError] = {}
+        self._told = 0
+
+    def __contains__(self, place: Place) -> bool:
+        return place in self.found
+
+    def news(self) -> list[ShardError]:
+        """Why the pictures were left out that were found since this was last asked."""
+        errors = list(self.found.values())[self._told :]
+        self._told += len(errors)
+        return errors
+
+    def add(self, faults: Iterable[Fault]) -> None:
+        """Leave these out from now on, or raise the first of them."""
+        for fault in faults:
+            if self._on_error == "stop":
+                raise fault.error
+            self.found[fault.place] = fault.error
+            if len(self.found) > self._most:
+                raise ShardError(
+                    fault.error.where,
+                    f"one more picture that cannot be read: {fault.error.problem}",
+                    found=f"{len(self.found)} of them",
+                    expected=f"at most {self._most}",
+                    fix="fetch or rebuild the shards, or raise train.max_skipped",
+                ) from fault.error
+
+
+def attempt(read: Callable[[Place], T], place: Place) -> T | Fault:
+    """What was read of a picture, or why it could not be."""
+    try:
+        return read(place)
+    except ShardError as error:
+        return Fault(place, error)
+
+
+def all_read(results: Iterable[T | Fault]) -> list[T]:
+    """The results, once none of them is a fault; Unreadable with all that are."""
+    read: list[T] = []
+    faults: list[Fault] = []
+    for result in results:
+        if isinstance(result, Fault):
+            faults.append(result)
+        else:
+            read.append(result)
+    if faults:
+        raise Unreadable(faults)
+    return read

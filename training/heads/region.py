@@ -1,0 +1,227 @@
+"""Region–phrase contrast: which box a phrase names (FG-CLIP: L_region and L_hard).
+
+A phrase is a span of a text, or a whole text, that is linked to a box.
+
+Legend: T texts, L tokens, R boxes, S phrases, K negatives, H hidden, W width of the joint space.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from msgspec import Struct
+from torch import Tensor, nn
+
+from training.batch import Batch
+from training.config import Region
+from training.logit_scale import LogitScale
+from training.losses import arcface_logits, equal_mass, info_nce, one_of, supcon, symmetric_info_nce
+from training.masking import ratio_at
+from training.outcome import Outcome
+from training.picture import Column
+from training.pooling import POOLINGS
+from training.regions import box_vectors
+from training.trunk import Shared
+
+
+class Phrases(Struct):
+    """text [S] into T; span [S,2] of its tokens; whole [S]: the whole text; linked [S,R] to which boxes."""
+
+    text: Tensor
+    span: Tensor
+    whole: Tensor
+    linked: Tensor
+
+
+def phrases(batch: Batch) -> Phrases:
+    """Spans with a box, then whole texts with one."""
+    spans, span_place = batch.span_box[:, 0].unique(return_inverse=True)
+    texts, text_place = batch.about[:, 0].unique(return_inverse=True)
+    lengths = batch.token_mask.sum(1)[texts]
+    linked = batch.crowd.new_zeros(len(spans) + len(texts), len(batch.boxes))
+    linked[span_place, batch.span_box[:, 1]] = True
+    linked[len(spans) + text_place, batch.about[:, 1]] = True
+    return Phrases(
+        text=torch.cat([batch.span_text[spans], texts]),
+        span=torch.cat([batch.spans[spans], torch.stack([torch.zeros_like(lengths), lengths], 1)]),
+        whole=torch.arange(len(linked), device=texts.device) >= len(spans),
+        linked=linked,
+    )
+
+
+def words(batch: Batch, phrase: Phrases) -> Tensor:
+    """[S,L] the token ids of each phrase from its first on, -1 beyond its last."""
+    steps = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
+    at = phrase.span[:, :1] + steps
+    ids = batch.tokens[phrase.text].gather(1, at.clamp(max=len(steps) - 1))
+    return ids.masked_fill(at >= phrase.span[:, 1:], -1)
+
+
+def repeats(batch: Batch, phrase: Phrases) -> Tensor:
+    """[S,S] phrases that no model can tell apart, so that what one names is no negative of the other.
+
+    The same words of two pictures; in one picture, only if the rest of the text is the same too.
+    """
+    word, text = _numbers(words(batch, phrase)), _numbers(batch.tokens)[phrase.text]
+    picture = batch.text_picture[phrase.text]
+    same_text = (text[:, None] == text) & (phrase.whole[:, None] == phrase.whole)
+    return (word[:, None] == word) & (same_text | (picture[:, None] != picture))
+
+
+def _numbers(rows: Tensor) -> Tensor:
+    """[R] a number for each row of [R,C], the same for equal rows."""
+    return rows.unique(dim=0, return_inverse=True)[1]
+
+
+class Pairs(Struct):
+    """Unit vectors of phrases [S,W] and boxes [R,W], and what holds between them, all [S,R] bool.
+
+    linked: the phrase names the box. ignored: another phrase of the same words does. own: both are of one
+    picture. label [S]: a number per wording.
+    """
+
+    phrase: Tensor
+    box: Tensor
+    linked: Tensor
+    ignored: Tensor
+    own: Tensor
+    label: Tensor
+
+    @property
+    def cosine(self) -> Tensor:
+        """[S,R]."""
+        return self.phrase @ self.box.T
+
+
+class RegionHead(nn.Module):
+    """Picture tokens and text states → contrast of phrases with boxes, and with texts false of the box."""
+
+    def __init__(self, hidden: int, column: Column, options: Region) -> None:
+        super().__init__()
+        self.column, self.options = column, options
+        self.pool = POOLINGS[options.pooling](hidden)
+        self.box, self.phrase = nn.Linear(hidden, options.width), nn.Linear(hidden, options.width)
+        scale = options.scale
+        self.coarse, self.fine = (LogitScale(scale.init, scale.most, scale.learned) for _ in range(2))
+
+    def forward(self, shared: Shared, batch: Batch) -> Outcome:
+        """Zero, with no measure counted, where the encoder sees none of the boxes that are named."""
+        boxes, usable = self._boxes(shared, batch)
+        named = phrases(batch)
+        pairs = self._pairs(shared, batch, named, boxes, usable)
+        hard, real = self._against_negatives(shared, batch, named, boxes, usable)
+        options = self.options
+        coarse = ratio_at(options.coarse, options.coarse_end, batch.progress)
+        fine = ratio_at(options.fine, options.fine_end, batch.progress)
+        contrast = CONTRASTS[options.contrast](pairs, self.coarse(), options.margin)
+        loss = coarse * contrast + fine * one_of(self.fine() * hard, real)
+        return Outcome(loss, matching(pairs) | one_of_n(hard, real))
+
+    def _boxes(self, shared: Shared, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Unit vectors [R,W] of the boxes, zero where a box is out of use, and which are of use [R]."""
+        place, column = batch.place[self.column.name], self.column
+        vectors, seen = box_vectors(
+            shared.picture, batch.boxes, batch.box_picture, place, column.grid, column.cls
+        )
+        usable = seen & ~batch.crowd
+        found = vectors.new_zeros(len(vectors), self.options.width)
+        return found.index_copy(0, usable.nonzero()[:, 0], _unit(self.box(vectors[usable]))), usable
+
+    def _pairs(self, shared: Shared, batch: Batch, named: Phrases, boxes: Tensor, usable: Tensor) -> Pairs:
+        """The phrases that name a usable box, with all usable boxes."""
+        known = (named.linked & usable).any(1)
+        same = repeats(batch, named)[known][:, known]
+        linked = named.linked[known][:, usable]
+        picture = batch.text_picture[named.text[known]]
+        return Pairs(
+            phrase=self._vectors(shared, named)[known],
+            box=boxes[usable],
+            linked=linked,
+            ignored=(same.float() @ linked.float() > 0) & ~linked,
+            own=picture[:, None] == batch.box_picture[usable],
+            label=_numbers(words(batch, named))[known],
+        )
+
+    def _vectors(self, shared: Shared, named: Phrases) -> Tensor:
+        """[S,W] of phrases: pooled over the span's states, or the summary of a whole text."""
+        at = torch.arange(shared.text.shape[1], device=named.text.device) - 1  # the summary stands first
+        inside = (at >= named.span[:, :1]) & (at < named.span[:, 1:])
+        states = shared.text[named.text]
+        pooled = torch.where(named.whole[:, None], states[:, 0], self.pool(states, inside))
+        return _unit(self.phrase(pooled))
+
+    def _against_negatives(
+        self, shared: Shared, batch: Batch, named: Phrases, boxes: Tensor, usable: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cosines [S,1+K] of the box of each whole text with it and its negatives, and which there are."""
+        whole = named.whole
+        text, linked = named.text[whole], named.linked[whole] & usable
+        negatives = batch.neg_text[text]
+        candidates = torch.cat([text[:, None], negatives.clamp(min=0)], 1)
+        own = torch.cat([boxes, boxes.new_zeros(1, boxes.shape[1])])[_first(linked)]
+        vectors = _unit(self.phrase(shared.text[candidates, 0]))
+        real = torch.cat([linked.any(1, keepdim=True), negatives >= 0], 1)
+        return (vectors @ own[..., None])[..., 0], real
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return F.normalize(vectors.float(), dim=-1)
+
+
+def _first(linked_SR: Tensor) -> Tensor:
+    """[S] the first linked column, R where there is none."""
+    columns = torch.arange(linked_SR.shape[1] + 1, device=linked_SR.device)
+    return torch.where(F.pad(linked_SR, (0, 1), value=True), columns, len(columns)).amin(1)
+
+
+def _info_nce(pairs: Pairs, scale: Tensor, _margin: float) -> Tensor:
+    return symmetric_info_nce(scale * pairs.cosine, pairs.linked, pairs.ignored)
+
+
+def _arcface(pairs: Pairs, scale: Tensor, margin: float) -> Tensor:
+    """The margin at the first box of each phrase, and at the first phrase of each box."""
+    there, back = (
+        info_nce(scale * arcface_logits(cosine, label, 1.0, margin), equal_mass(linked), ignored)
+        for cosine, label, linked, ignored in (
+            (pairs.cosine, _label(pairs.linked), pairs.linked, pairs.ignored),
+            (pairs.cosine.T, _label(pairs.linked.T), pairs.linked.T, pairs.ignored.T),
+        )
+    )
+    return 0.5 * (there + back)
+
+
+def _label(linked_SR: Tensor) -> Tensor:
+    """[S] the first linked column, -1 where there is none."""
+    return torch.where(linked_SR.any(1), _first(linked_SR), -1)
+
+
+def _supcon(pairs: Pairs, _scale: Tensor, _margin: float) -> Tensor:
+    """A class per wording; a box is of that of its first phrase, and without one of none but its own."""
+    first = _first(pairs.linked.T)
+    alone = -1 - torch.arange(len(first), device=first.device)
+    named = torch.where(pairs.linked.any(0), F.pad(pairs.label, (0, 1))[first], alone)
+    return supcon(torch.cat([pairs.phrase, pairs.box]), torch.cat([pairs.label, named]))
+
+
+CONTRASTS: dict[str, Callable[[Pairs, Tensor, float], Tensor]] = {
+    "infonce": _info_nce,
+    "supcon": _supcon,
+    "arcface": _arcface,
+}
+
+
+def matching(pairs: Pairs) -> dict[str, tuple[Tensor, int]]:
+    """Entity–object matching: is the best of its picture's boxes one that a phrase names? And its chance."""
+    cosine, right = pairs.cosine.detach(), pairs.linked
+    best = cosine.masked_fill(~right, -2).amax(1) if right.numel() else cosine.sum(1)
+    others = cosine.masked_fill(right | ~pairs.own, -2).amax(1) if right.numel() else best
+    chance = right.sum(1) / pairs.own.sum(1).clamp(min=1)
+    return {"matching": ((best > others).sum(), len(best)), "matching_chance": (chance.sum(), len(best))}
+
+
+def one_of_n(scores_SC: Tensor, real_SC: Tensor) -> dict[str, tuple[Tensor, int]]:
+    """FG-OVD: how often the true text, which stands first, beats all that are false of the box."""
+    asks = real_SC[:, 0] & real_SC[:, 1:].any(1)
+    scores = scores_SC.detach().masked_fill(~real_SC, -2)[asks]
+    right = (scores[:, :1] > scores[:, 1:]).all(1).sum()
+    return {"one_of_n": (right, len(scores))}

@@ -1,0 +1,111 @@
+"""Losses of scores or vectors: each a scalar, the mean over the rows that have something to learn.
+
+A contrast is told by three tables of one shape: scores, target (a distribution over the columns of each row,
+or zeros: the row is left out) and ignored (True = neither positive nor negative). More negatives are more
+columns: mined pictures and the memory bank are concatenated by the caller.
+
+Legend: R rows, C columns, K negatives, B batch, D width, A classes.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def equal_mass(positive_RC: Tensor) -> Tensor:
+    """Target [R,C] in which a row's positives share a mass of one (BLIP's retrieval variant)."""
+    mass = positive_RC.float()
+    return mass / mass.sum(1, keepdim=True).clamp(min=1)
+
+
+def soften(target_RC: Tensor, teacher_RC: Tensor, alpha: float, ignored_RC: Tensor | None = None) -> Tensor:
+    """α·softmax(teacher's scores) + (1−α)·target (ALBEF), without gradient; empty rows stay empty."""
+    log_p = _log_softmax(teacher_RC.detach(), _never_positive(ignored_RC, target_RC))
+    soft = log_p.exp() * (target_RC.sum(1, keepdim=True) > 0)
+    return alpha * soft + (1 - alpha) * target_RC
+
+
+def info_nce(scores_RC: Tensor, target_RC: Tensor, ignored_RC: Tensor | None = None) -> Tensor:
+    """−Σ target · log softmax(scores) over the columns that count; a positive is never ignored."""
+    ignored = _never_positive(ignored_RC, target_RC)
+    log_p = _log_softmax(scores_RC.float(), ignored)
+    if ignored is not None:
+        log_p = log_p.masked_fill(ignored, 0)
+    rows = -(target_RC * log_p).sum(1)
+    return rows.sum() / (target_RC.sum(1) > 0).sum().clamp(min=1)
+
+
+def symmetric_info_nce(scores_RC: Tensor, positive_RC: Tensor, ignored_RC: Tensor | None = None) -> Tensor:
+    """½ (rows over columns + columns over rows), positives with equal mass."""
+    across = None if ignored_RC is None else ignored_RC.T
+    there = info_nce(scores_RC, equal_mass(positive_RC), ignored_RC)
+    return 0.5 * (there + info_nce(scores_RC.T, equal_mass(positive_RC.T), across))
+
+
+def one_of(scores_RC: Tensor, real_RC: Tensor) -> Tensor:
+    """Cross-entropy of the first of [R,1+K] scores among those that are real (FG-CLIP's L_hard).
+
+    Rows without a positive or without a negative teach nothing and are left out.
+    """
+    first = torch.zeros_like(scores_RC)
+    first[:, 0] = (real_RC[:, 0] & real_RC[:, 1:].any(1)).to(first.dtype)
+    return info_nce(scores_RC, first, ~real_RC)
+
+
+def focal(logits_BA: Tensor, label_B: Tensor, gamma: float = 2.0, weight_A: Tensor | None = None) -> Tensor:
+    """Mean of −w_y (1−p_y)^γ log p_y, p the softmax. Of two classes: sigmoid focal loss on the difference.
+
+    weight_A: torchvision's α is (1−α, α); see also `class_balance`.
+    """
+    log_p = logits_BA.float().log_softmax(1).gather(1, label_B[:, None])[:, 0]
+    rows = -((1 - log_p.exp()).clamp(min=0) ** gamma) * log_p if gamma else -log_p
+    if weight_A is not None:
+        rows = rows * weight_A[label_B]
+    return rows.sum() / max(1, len(rows))
+
+
+def class_balance(label_B: Tensor, classes: int) -> Tensor:
+    """Weights [A] with which every class that occurs has the same part in a mean over B."""
+    count = torch.bincount(label_B, minlength=classes)
+    return len(label_B) / ((count > 0).sum().clamp(min=1) * count.clamp(min=1)).float()
+
+
+def supcon(vectors_BD: Tensor, label_B: Tensor, temperature: float = 0.07, base: float = 0.07) -> Tensor:
+    """SupCon (Khosla et al. 2020, L_out) of unit vectors; an anchor without a positive is left out."""
+    scores = vectors_BD.float() @ vectors_BD.float().T / temperature
+    self_BB = torch.eye(len(label_B), dtype=torch.bool, device=label_B.device)
+    positive = (label_B[:, None] == label_B) & ~self_BB
+    return temperature / base * info_nce(scores, equal_mass(positive), self_BB)
+
+
+def arcface_logits(cosine_BA: Tensor, label_B: Tensor, scale: float = 64.0, margin: float = 0.5) -> Tensor:
+    """s·cos(θ_y + m) at the label, s·cos θ elsewhere (Deng et al. 2019); label −1 has no margin.
+
+    Beyond θ = π − m, where cos(θ + m) would rise again, cos θ − m·sin m goes on falling. The gradient is the
+    formula's, s·sin(θ+m)/sin θ: InsightFace's is s.
+    """
+    cosine = cosine_BA.float().clamp(-1 + 1e-6, 1 - 1e-6)
+    m = cosine.new_tensor(margin)
+    moved = cosine * m.cos() - (1 - cosine**2).sqrt() * m.sin()
+    moved = torch.where(cosine > -m.cos(), moved, cosine - m * m.sin())
+    labelled = torch.arange(cosine.shape[1], device=cosine.device) == label_B[:, None]
+    return scale * torch.where(labelled, moved, cosine)
+
+
+def arcface(cosine_BA: Tensor, label_B: Tensor, scale: float = 64.0, margin: float = 0.5) -> Tensor:
+    """Cross-entropy of `arcface_logits` over the rows that have a label."""
+    logits = arcface_logits(cosine_BA, label_B, scale, margin)
+    total = F.cross_entropy(logits, label_B, ignore_index=-1, reduction="sum")
+    return total / (label_B >= 0).sum().clamp(min=1)
+
+
+def _never_positive(ignored_RC: Tensor | None, target_RC: Tensor) -> Tensor | None:
+    """The ignored columns, none of them with a part in the target."""
+    return None if ignored_RC is None else ignored_RC & (target_RC <= 0)
+
+
+def _log_softmax(scores_RC: Tensor, ignored_RC: Tensor | None) -> Tensor:
+    """Over the columns that count. The lowest finite number stands for −∞: all of a row can be ignored."""
+    if ignored_RC is not None:
+        scores_RC = scores_RC.masked_fill(ignored_RC, torch.finfo(scores_RC.dtype).min)
+    return scores_RC.log_softmax(1)
