@@ -35,11 +35,11 @@ def read_graphs(path: Path, rows: Rows) -> None:
     for picture, graph in graphs.items():
         image, at = f"images/{picture}.jpg", f"/{picture}"
         size = graph["width"], graph["height"]
-        rows["images"].append((picture, image, 0, "train", *size, [f"vg:{picture}"], path.name, at))
+        rows["images"].append((picture, image, "train", *size, [f"vg:{picture}"], 0, path.name, at))
         for name, thing in graph["objects"].items():
             box = float(thing["x"]), float(thing["y"]), float(thing["w"]), float(thing["h"])
-            about, place = (thing["name"], thing["attributes"], False, []), f"{at}/objects/{name}"
-            rows["regions"].append((picture, name, *box, *about, path.name, place, False))
+            about, place = (thing["name"], thing["attributes"], False), f"{at}/objects/{name}"
+            rows["regions"].append((picture, name, *box, *about, [], 0, path.name, place, False))
 
 
 def read_questions(path: Path, rows: Rows) -> None:
@@ -48,7 +48,7 @@ def read_questions(path: Path, rows: Rows) -> None:
         questions = json.load(file)
     for name, found in questions.items():
         types, spans = found["types"], found["annotations"]
-        kind, end = f"{types['structural']}/{types['semantic']}", ("train", path.name, f"/{name}")
+        kind, end = f"{types['structural']}/{types['semantic']}", ("train", 0, path.name, f"/{name}")
         asked, answer, said = found["question"], found["answer"], found["fullAnswer"]
         picture, full = found["imageId"], f"{name}.full"
         rows["texts"].append((name, picture, "question", asked, answer, kind, [], [], [], [], *end))
@@ -57,7 +57,7 @@ def read_questions(path: Path, rows: Rows) -> None:
         add_spans(rows, full, said, spans["fullAnswer"], *end[1:])
 
 
-def add_spans(rows: Rows, text: str, content: str, spans: dict[str, str], *at: str) -> None:
+def add_spans(rows: Rows, text: str, content: str, spans: dict[str, str], *at: int | str) -> None:
     tokens = content.split()
     for key, region in spans.items():
         a, _, b = key.partition(":")

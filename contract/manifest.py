@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from contract import column, record
+from contract.codec import UNDECODABLE
 from contract.column import Dtype, Output, Transform
 from contract.errors import MismatchError, ShardError
 from contract.files import write_atomic
@@ -64,7 +65,10 @@ class DataManifest(Strict):
 
 
 class FeatureManifest(Strict):
-    """`features/<encoder>/manifest.json`. width: channels D; tokens are grid² plus one if `cls`."""
+    """`features/<encoder>/manifest.json`. width: channels D; tokens are grid² plus one if `cls`.
+
+    config: sha256 of the model's own configuration, where it comes with one.
+    """
 
     format: Literal[1]
     encoder: str
@@ -83,6 +87,7 @@ class FeatureManifest(Strict):
     settings: dict[str, Any]  # the entry of params.yaml, enough to build the encoder again
     shards: dict[str, ShardFacts]
     output: Output = "tokens"
+    config: str = ""
 
     @property
     def tokens(self) -> int:
@@ -111,7 +116,10 @@ class Certificate(Strict):
 
 
 class NegativesManifest(Strict):
-    """`negatives/manifest.json`. searches: by "<dataset>/<split>/pictures" and "…/texts"."""
+    """`negatives/manifest.json`. searches: by "<dataset>/<split>/pictures" and "…/texts".
+
+    text_encoder: as params.yaml names it. text_weights: sha256 of its weights, "" for TF-IDF.
+    """
 
     format: Literal[1]
     schema: str
@@ -120,6 +128,8 @@ class NegativesManifest(Strict):
     per_picture: int
     shards: dict[str, ShardFacts]
     searches: dict[str, Certificate] = {}
+    text_encoder: str = "tfidf"
+    text_weights: str = ""
 
 
 class ExportManifest(Strict):
@@ -138,9 +148,7 @@ class ExportManifest(Strict):
     shards: dict[str, ShardFacts]
 
 
-def save(
-    folder: Path, manifest: DataManifest | FeatureManifest | NegativesManifest | ExportManifest
-) -> None:
+def save(folder: Path, manifest: DataManifest | FeatureManifest | NegativesManifest | ExportManifest) -> None:
     """Write the manifest, readable, keys in the order of the struct."""
     write_atomic(folder / NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
 
@@ -150,13 +158,13 @@ def load(folder: Path, kind: type[T]) -> T:
     path = folder / NAME
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ShardError(
             path, "no such manifest", fix=f"fetch it (dvc pull {path}) or build it (dvc repro)"
         ) from None
     try:
         manifest = msgspec.json.decode(content, type=kind)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise _unreadable(path, content, error) from None
     _check_schema(path, getattr(manifest, "schema", None))
     return manifest
@@ -174,11 +182,11 @@ def _check_schema(path: Path, found: str | None) -> None:
         )
 
 
-def _unreadable(path: Path, content: bytes, error: msgspec.DecodeError) -> MismatchError:
+def _unreadable(path: Path, content: bytes, error: Exception) -> MismatchError:
     """Say `format: found 2, expected 1` rather than how the decoder tripped over it."""
     try:
         plain = msgspec.json.decode(content)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return MismatchError(path, f"is not JSON: {error}", fix="fetch it again")
     found = plain.get("format") if isinstance(plain, dict) else None
     if found != record.FORMAT_VERSION:

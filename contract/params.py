@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 NAME = re.compile(r"[A-Za-z0-9_]+")  # of what becomes part of folders and shards
 SOURCES = ("pretrained", "random")  # of an encoder's weights, besides files
-WEIGHTS = "weights"  # the folder that stage features depends on
+WEIGHTS = "weights"  # the folder that the stages depend on which run encoders
+TFIDF = "tfidf"  # the text encoder that needs no weights
 
 
 class Loader(yaml.SafeLoader):
@@ -88,6 +89,7 @@ class Dataset(Strict, frozen=True):
     raw: Annotated[list[Drop], Meta(min_length=1)]
     # Shares of our own split, by picture group, for pictures that come without an official one.
     splits: dict[str, Share] = {}
+    exhaustive: bool = False  # its boxes show every thing of their names
     options: dict[str, Any] = {}  # the reader's own, checked by the reader
 
 
@@ -158,13 +160,16 @@ class Selection(Strict, frozen=True):
 
 
 class TextSelection(Selection, frozen=True):
-    """The same for texts (statements, captions, phrases), and what their swaps may take for granted."""
+    """The same for texts (statements, captions, phrases), which are changed into false ones as well."""
 
     num_negatives: Positive = 4
-    encoder: Literal["tfidf"] = "tfidf"
-    dimensions: Positive = 256  # of a text's vector, a power of two
+    encoder: str = TFIDF  # or a text encoder of transformers: a folder under weights/, or a name on the hub
+    dimensions: Positive = 256  # of a text's TF-IDF vector, a power of two
+    # A neighbour's cosine with the picture lies below that of the picture's own text by this much, or by this
+    # share of it. Only where one CLIP projects texts and pictures.
+    absolute_margin: Annotated[float, Meta(ge=0.0)] | None = None
+    relative_margin: Share | None = None
     swaps: Count = 4  # changed texts per text, at most
-    exhaustive: list[str] = []  # datasets whose boxes show every thing of the names that they use
 
 
 class NegativesParams(Strict, frozen=True):
@@ -337,13 +342,7 @@ def _check_negatives(path: Path, params: Params) -> None:
             expected = f"range_min + num_negatives or more, which is {least}"
             raise ParamsError(path, f"negatives.{name}.range_max", found=chosen.range_max, expected=expected)
     if text.dimensions & (text.dimensions - 1):
-        raise ParamsError(
-            path, "negatives.text.dimensions", found=text.dimensions, expected="a power of two"
-        )
-    for name in text.exhaustive:
-        if name not in params.datasets:
-            expected = f"one of {', '.join(params.datasets)}"
-            raise ParamsError(path, "negatives.text.exhaustive", found=name, expected=expected)
+        raise ParamsError(path, "negatives.text.dimensions", found=text.dimensions, expected="a power of two")
 
 
 def _stays_inside(place: str) -> bool:
@@ -360,6 +359,10 @@ def _check_dataset(path: Path, name: str, dataset: Dataset) -> None:
             raise ParamsError(
                 path, f"{where} leaves the dataset's folder", found=drop.path, expected="a folder inside it"
             )
+    folders = [str(PurePosixPath(drop.path)) for drop in dataset.raw]
+    if twice := sorted({folder for folder in folders if folders.count(folder) > 1}):
+        where, expected = f"datasets.{name}.raw: two drops are one folder", "a path of its own for each drop"
+        raise ParamsError(path, where, found=twice[0], expected=expected)
     total = sum(dataset.splits.values())
     if dataset.splits and abs(total - 1) > 1e-9:
         raise ParamsError(path, f"datasets.{name}.splits do not add up to 1", found=total, expected=1)

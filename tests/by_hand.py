@@ -11,8 +11,10 @@ import polars as pl
 import simplejpeg
 from numpy.typing import NDArray
 
-from contract import codec, manifest
+from contract import codec, column, manifest
+from contract.column import Dtype
 from contract.manifest import FeatureManifest, ShardFacts, WeightsFacts
+from contract.quantise import quantise
 from data_pipeline.shards.shard_writer import Sample, write_shard
 
 PARAMS = """\
@@ -227,22 +229,28 @@ def vector(number: int) -> NDArray[np.float16]:
     return tokens
 
 
-def features(folder: Path, tokens: Mapping[str, NDArray[np.float16]], cls: bool = True) -> None:
+def features(
+    folder: Path, tokens: Mapping[str, NDArray[np.float16]], cls: bool = True, dtype: Dtype = "float16"
+) -> None:
     """features/vit of these keys; a key with no tokens at all is flagged absent."""
     out = folder / "features/vit"
+    stored = quantise if dtype == "int8" else lambda array: (array,)
     names = {"gqa-000": "train", "gqa-001": "train", "gqa-val-000": "val", "cirr-000": "train"}
     facts = {}
     for shard, split in names.items():
         keys = sorted(key for _, _, key, _, place, _ in PLACES if place == shard)
         samples = [
-            Sample(key, [codec.encode_array(tokens[key])], absent=not len(tokens[key])) for key in keys
+            Sample(
+                key, [codec.encode_array(array) for array in stored(tokens[key])], absent=not len(tokens[key])
+            )
+            for key in keys
         ]
         out.mkdir(parents=True, exist_ok=True)
-        written = write_shard(out / f"{shard}.tar", ["vit.npy"], samples)
+        written = write_shard(out / f"{shard}.tar", column.suffixes("vit", dtype), samples)
         facts[shard] = ShardFacts(
             shard[:-4].split("-")[0], split, written.samples, written.bytes, written.sha256
         )
-    manifest.save(out, _feature_manifest(facts, cls))
+    manifest.save(out, _feature_manifest(facts, cls, dtype))
     write_json(out / "statistics.json", STATISTICS)
 
 
@@ -258,13 +266,13 @@ STATISTICS = {
 }
 
 
-def _feature_manifest(facts: dict[str, ShardFacts], cls: bool) -> FeatureManifest:
+def _feature_manifest(facts: dict[str, ShardFacts], cls: bool, dtype: Dtype) -> FeatureManifest:
     names = {
         "encoder": "vit",
         "architecture": "vit",
         "model": "none",
         "transform": "squash",
-        "dtype": "float16",
+        "dtype": dtype,
     }
     numbers = {"format": 1, "size": 32, "grid": 2, "width": 4, "batch": 1, "threads": 1, "version": 1}
     weights = WeightsFacts("random", "0" * 64)

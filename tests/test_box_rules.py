@@ -24,7 +24,7 @@ BOX = st.tuples(SIDE, SIDE, SIDE, SIDE)
 def judge(
     found: list[tuple[float, ...]], settings: BoxRules | None = None, **columns: object
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    rows = [Region("1", str(n), *box, "", [], False, [], "f", "/p") for n, box in enumerate(found)]
+    rows = [Region("1", str(n), *box, "", [], False, [], 0, "f", "/p") for n, box in enumerate(found)]
     return judge_rows(rows, settings, **columns)
 
 
@@ -32,7 +32,7 @@ def judge_rows(
     rows: list[Region], settings: BoxRules | None = None, **columns: object
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     size = {"W": pl.lit(100, pl.Int32), "H": pl.lit(80, pl.Int32), "size_differs": pl.lit(False)}
-    placed = table(Region, rows).with_columns(**(size | columns))
+    placed = box_rules.in_pixels(table(Region, rows).with_columns(**(size | columns)))
     return apply(placed, _REGIONS, box_rules.rules(settings or BoxRules()))
 
 
@@ -85,7 +85,7 @@ def test_a_box_of_a_lost_picture_goes_with_it() -> None:
 
 def boxed(*rows: dict[str, object]) -> list[str]:
     """Reasons found for sound boxes of one name, changed by `rows`."""
-    sound = Region("1", "", 5.0, 5.0, 10.0, 10.0, "dog", [], False, [], "f", "/p")
+    sound = Region("1", "", 5.0, 5.0, 10.0, 10.0, "dog", [], False, [], 0, "f", "/p")
     found = [sound._replace(region=str(n), **fields) for n, fields in enumerate(rows)]
     return judge_rows(found)[1].sort("id")["reason"].to_list()
 
@@ -104,7 +104,7 @@ def test_a_mask_differs_by_its_worst_edge(moved: tuple[float, ...], limit: float
     mask = [25.0 + left, 25.0 + top, 30.0 + right - left, 30.0 + bottom - top]
     worst = max(map(abs, moved))
     assume(abs(worst - limit) > 1e-6)
-    box = Region("1", "1", 25.0, 25.0, 30.0, 30.0, "dog", [], False, mask, "f", "/p")
+    box = Region("1", "1", 25.0, 25.0, 30.0, 30.0, "dog", [], False, mask, 0, "f", "/p")
     kept, found = judge_rows([box], BoxRules(max_mask_difference=limit))
     assert len(kept) == 1 and found["reason"].to_list() == (["mask_differs"] if worst > limit else [])
 
@@ -116,7 +116,7 @@ def test_no_mask_differs_from_nothing() -> None:
 def test_a_box_without_name_needs_a_text_or_a_span() -> None:
     """r1 has a phrase, r3 a span and r5 a name; r2 and r4 are named in another picture or by a lost text."""
     names = {"r1": "", "r2": "", "r3": "", "r4": "", "r5": "dog"}
-    rows = [Region("1", name, 0, 0, 1, 1, kind, [], False, [], "f", "/p") for name, kind in names.items()]
+    rows = [Region("1", name, 0, 0, 1, 1, kind, [], False, [], 0, "f", "/p") for name, kind in names.items()]
     texts = pl.DataFrame({"text": ["a", "b"], "picture": ["1", "2"], "about": [["r1"], ["r2"]]})
     spans = pl.DataFrame({"text": ["a", "b", "lost"], "regions": [["r3"], ["r4"], ["r4"]]})
     found = without_entity(table(Region, rows), texts, spans)

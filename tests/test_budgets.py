@@ -5,12 +5,14 @@ from pathlib import Path
 
 import by_hand
 import column_project
+import msgspec
 import polars as pl
 import pytest
 import yaml
 
 from contract import params
 from contract.errors import BudgetError, ParamsError
+from data_pipeline import reasons
 from data_pipeline.__main__ import main
 from data_pipeline.validation import budgets
 
@@ -27,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("out")
 
 
-@pytest.mark.parametrize("limits", [{}, {"blank_text": 0.03}, {"blank_text": 1.0}, {"malformed": 0.0}])
+@pytest.mark.parametrize("limits", [{}, {"blank_text": 0.03}, {"blank_text": 1.0}, {"mojibake": 0.0}])
 def test_a_budget_that_is_kept_says_nothing(folder: Path, limits: Mapping[str, float]) -> None:
     budgets.check(limits, folder, "validate", "gqa")
     assert not budgets.REJECTS.exists()
@@ -52,6 +54,25 @@ def test_the_error_says_how_many_where_and_what_to_do(folder: Path) -> None:
 def test_a_mistyped_reason_is_an_error_even_where_nothing_was_found(folder: Path) -> None:
     with pytest.raises(ParamsError, match="did you mean 'blank_text'"):
         budgets.check({"blank_txt": 0.5}, folder, "validate", "gqa")
+
+
+@pytest.mark.parametrize(
+    ("reason", "home"), [("malformed", "read"), ("picture_damaged", "scan or budgets.features")]
+)
+def test_a_reason_of_another_stage_is_an_error(folder: Path, reason: str, home: str) -> None:
+    """Such a budget could never be exceeded."""
+    with pytest.raises(
+        ParamsError, match=f"budgets.validate: stage validate never finds '{reason}'"
+    ) as error:
+        budgets.check({reason: 0.0}, folder, "validate", "gqa")
+    assert f"it belongs to budgets.{home}" in error.value.text()
+
+
+def test_every_stage_with_a_budget_has_its_reasons(annotated: Path) -> None:
+    assert list(reasons.OF_STAGE) == [field.name for field in msgspec.structs.fields(params.Budgets)]
+    for stage, known in reasons.OF_STAGE.items():
+        for path in (annotated / stage).rglob("findings.parquet"):
+            assert set(pl.read_parquet(path)["reason"]) <= known.keys()
 
 
 def test_a_mistyped_stage_is_an_error(tmp_path: Path) -> None:

@@ -79,6 +79,15 @@ def test_a_search_of_many_is_certified_by_a_sample() -> None:
     assert (exact.method, exact.recall, exact.sampled) == ("exact", 1.0, 0)
 
 
+def test_a_large_group_of_near_duplicates_gets_neighbours_too() -> None:
+    points, groups = clusters(3000), np.arange(3000)
+    points[:200] = neighbours.normalised(points[0] + 1e-4 * points[:200])  # they fill their cells
+    groups[:200] = 0
+    found, _ = search("points", points, groups, 8, NegativesParams("vit", exact_up_to=0))
+    truth = neighbours.nearest(points, groups, 8, np.arange(200))
+    assert (found.rows[:200] == truth.rows).all() and (truth.rows != NONE).all()
+
+
 def test_too_low_a_recall_fails_and_says_what_to_raise() -> None:
     points = neighbours.normalised(np.random.default_rng(0).normal(size=(3000, 64)).astype(np.float32))
     settings = NegativesParams("vit", exact_up_to=0, probes=2)  # noise without clumps, two cells of 219

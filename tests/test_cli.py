@@ -50,6 +50,8 @@ def test_help_of_fit_explains_the_unquoted_range(capsys):
         ("data_pipeline validat", ["unknown stage 'validat'", "did you mean 'validate'?"]),
         ("data_pipeline read gqaa", ["gqaa", "did you mean 'gqa'?"]),
         ("data_pipeline read gqa --params none.yaml", ["none.yaml: no such file"]),
+        ("data_pipeline verify --workers 0", ["--workers", "'0'", "at least 1"]),
+        ("data_pipeline export --out x --workers some", ["--workers", "'some'", "at least 1"]),
         ("training.fit --shards nowhere/gqa-<000..003>.tar", ["missing 000–003", "nowhere/"]),
     ],
 )

@@ -39,6 +39,7 @@ def test_defaults_are_not_written() -> None:
         (b'{"v":1,"id":7}', r"\$\.id"),
         (b'{"v":1,"colour":"red"}', "colour"),
         (b"\xff", "schema"),
+        (b'{"regions":' + b"[" * 10_000, "schema"),
         (b"", "schema"),
     ],
 )
@@ -94,6 +95,8 @@ def with_header(text: str, payload: bytes = b"") -> bytes:
         "{'descr': '<f2', 'fortran_order': False, 'shape': (2147483648, 2147483648, 4), }\n",
         "{'descr': '>f2', 'fortran_order': False, 'shape': (0,), }\n",
         "__import__('os').system('true')\n",
+        "{'descr': '<f2', 'fortran_order': False, 'shape': (%s,), }\n" % ("0" * 20),
+        "{'descr': '<f2', 'fortran_order': False, 'shape': (%s" % ("1" * 80),
         "{" * 500,
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from contract import files
+from contract.errors import ParamsError
 from contract.files import atomic_path
 
 
@@ -78,3 +79,10 @@ def test_a_failed_replacement_leaves_the_old_folder(tmp_path: Path) -> None:
         raise RuntimeError
     assert [left.name for left in tmp_path.iterdir()] == ["data"]
     assert (path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("below", ["file", "file/folder"])
+def test_a_file_in_the_way_of_a_folder_is_said(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ParamsError, match="a file is in the way"), atomic_path(tmp_path / below / "out.npy"):
+        pass

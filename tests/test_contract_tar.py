@@ -81,6 +81,13 @@ def test_data_behind_the_end_is_noticed(tmp_path: Path) -> None:
         scan(tmp_path, archive({"a.json": b"1"}) + archive({"b.json": b"2"}))
 
 
+def test_the_largest_member_is_the_one_whose_size_fits_the_header(tmp_path: Path) -> None:
+    size = tarfile.TarInfo.frombuf(tar.header("a.json", tar.MAX_MEMBER), "ascii", "strict").size
+    assert size == tar.MAX_MEMBER
+    with pytest.raises(ValueError, match="a.json"):
+        tar.header("a.json", tar.MAX_MEMBER + 1)
+
+
 @pytest.mark.parametrize("name", ["/etc/passwd", "../up.json", "a/../../b.json", "a\nb.json"])
 def test_unsafe_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ShardError, match="unsafe name"):
@@ -102,6 +109,11 @@ def test_an_empty_file_and_a_missing_one_say_what_to_do(tmp_path: Path) -> None:
         scan(tmp_path, b"")
     with pytest.raises(ShardError, match="dvc pull"):
         tar.open_shard(tmp_path / "none.tar")
+
+
+def test_a_folder_is_no_shard(tmp_path: Path) -> None:
+    with pytest.raises(ShardError, match="name a .tar in it"):
+        tar.open_shard(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_params_need_not_name_the_encoder_any_more(column: FeatureManifest) -> N
 def test_other_weights_and_other_code_are_refused(column: FeatureManifest) -> None:
     column.weights.sha256 = "0" * 64
     manifest.save(COLUMN, column)
-    with pytest.raises(MismatchError, match="not the weights that the features were made with"):
+    with pytest.raises(MismatchError, match="its weights changed since the features were made"):
         encode()
     assert not Path("out/esam.npy").exists()
 

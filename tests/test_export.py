@@ -102,6 +102,17 @@ def test_what_is_not_there_is_an_error(project: Path, options: dict[str, object]
         run(**options)
 
 
+def test_a_column_named_twice_is_exported_once(project: Path) -> None:
+    assert index.load(run(columns="vit,vit") / "toy-000.tar").suffixes == ("json", "vit.npy", "neg.json")
+
+
+def test_a_file_is_not_replaced(project: Path) -> None:
+    Path("exported").write_text("mine")
+    with pytest.raises(MismatchError, match="is no export"):
+        run()
+    assert Path("exported").read_text() == "mine"
+
+
 def test_a_folder_of_other_things_is_left_alone(project: Path) -> None:
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("all of it")

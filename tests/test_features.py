@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from column_project import PICTURES, build, draw, write_catalogue, write_params
 
-from contract import codec, index, manifest
-from contract.errors import FuselineError, MismatchError, RawDataError
+from contract import codec, index, manifest, params
+from contract.errors import BudgetError, FuselineError, MismatchError, RawDataError
 from contract.index import ABSENT
 from contract.manifest import FeatureManifest
 from contract.quantise import dequantise
@@ -251,6 +252,34 @@ def test_weights_of_the_demo_are_for_generated_pictures(project: Path) -> None:
     build(project, generated=False, weights="weights/esam.safetensors", allow_demo_weights=True)
     main(["features", "esam"])
     assert manifest.load(COLUMN, FeatureManifest).weights.demo
+
+
+def test_a_column_without_any_features_is_refused_by_the_projects_own_budget(project: Path) -> None:
+    from safetensors.torch import save_file
+
+    tensors = encode.load(encode.encoder_settings(_column(project))).model.state_dict()
+    (project / "weights").mkdir()
+    save_file({name: tensor * np.nan for name, tensor in tensors.items()}, "weights/nan.safetensors")
+    build(project, weights="weights/nan.safetensors")
+    own = params.read_yaml(Path(__file__).parents[1] / "params.yaml")
+    settings = params.read_yaml(project / "params.yaml") | {"budgets": own["budgets"]}
+    (project / "params.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(BudgetError, match="feature_not_finite"):
+        main(["features", "esam"])
+
+
+def test_a_file_system_without_links_holds_the_same_column(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(["features", "esam"])
+    linked = contents()
+
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    main(["features", "esam"])
+    assert contents() == linked
 
 
 def test_an_unknown_encoder_lists_those_there_are(project: Path) -> None:

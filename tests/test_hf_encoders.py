@@ -1,5 +1,6 @@
 """Vision towers of transformers: small random models of the same architecture, saved to a folder."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from contract.errors import MismatchError, ParamsError
 from contract.params import Encoder
 from data_pipeline.features import encode
 from data_pipeline.features.encode import Frozen
+from data_pipeline.features.feature_shard import Task, identify
 from data_pipeline.features.transforms import transform
+from data_pipeline.stages.features import column_manifest
 
 transformers = pytest.importorskip("transformers")
 
@@ -132,6 +135,26 @@ def test_random_weights_repeat_and_are_not_the_folders() -> None:
     assert first.weights.sha256 != own.weights.sha256
 
 
+def test_another_configuration_of_the_same_weights_is_another_task(tmp_path: Path) -> None:
+    save("Siglip")
+    entry = Encoder(architecture="hf", model=str(FOLDER), weights="pretrained", size=32, grid=4)
+
+    def task() -> Task:
+        return Task("tower", entry, identify(entry), [], str(tmp_path))
+
+    first, again = task(), task()
+    described = json.loads((FOLDER / "config.json").read_bytes())
+    described["vision_config"]["hidden_act"] = "relu"
+    (FOLDER / "config.json").write_text(json.dumps(described))
+    other = task()
+    assert first.key == again.key != other.key
+    assert first.facts.weights == other.facts.weights
+    known = column_manifest(first, {})
+    assert known.config == first.facts.config
+    with pytest.raises(MismatchError, match="configuration"):
+        encode.load_as(known)
+
+
 def test_a_tower_alone_has_no_projection_to_make_up() -> None:
     save("CLIP").save_pretrained(FOLDER)  # over the whole model
     assert load().model.width == 16
@@ -146,7 +169,7 @@ def test_a_tower_alone_has_no_projection_to_make_up() -> None:
         ({"grid": 3}, "a divisor of 4"),
         ({"options": {"depth": 2}}, "takes no options"),
         ({"weights": "weights/x.safetensors"}, "name its folder"),
-        ({"model": "weights/nothing"}, "cannot be fetched or read"),
+        ({"model": "weights/nothing"}, "no such folder"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(given: dict[str, object], message: str) -> None:

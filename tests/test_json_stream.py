@@ -14,6 +14,7 @@ from data_pipeline.reading.json_stream import (
     id_of,
     members_of_array,
     members_of_object,
+    object_of_arrays,
 )
 
 KEY = st.text(max_size=3)
@@ -84,6 +85,21 @@ def test_an_array_is_no_object(file: Path) -> None:
     file.write_bytes(b'{"a": 1}')
     with pytest.raises(RawDataError, match="has another form(?s:.*)a JSON array"):
         list(members_of_array(file))
+
+
+class Arrays(msgspec.Struct):
+    a: list[msgspec.Raw]
+
+
+ARRAYS = msgspec.json.Decoder(Arrays)
+
+
+def test_an_array_that_stands_there_twice_is_an_error(file: Path) -> None:
+    file.write_bytes(b'{"a": [1, 2], "b": {"a": [], "a": []}, "\\u0061": [3]}')
+    with pytest.raises(RawDataError, match="holds a key twice(?s:.*)found: +a\n"):
+        object_of_arrays(file, ARRAYS)
+    file.write_bytes(b'{"a": [1, 2], "b": {"a": [], "a": []}}')
+    assert [bytes(raw) for raw in object_of_arrays(file, ARRAYS).a] == [b"1", b"2"]
 
 
 @pytest.mark.parametrize(

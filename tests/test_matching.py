@@ -153,8 +153,8 @@ ENTITIES = pl.DataFrame(
 
 
 def texts(*contents: str) -> pl.DataFrame:
-    rows = [(f"t{n}", f"p{n}", content, "f.json", f"/{n}") for n, content in enumerate(contents)]
-    return pl.DataFrame(rows, ["text", "picture", "content", "source_file", "position"], orient="row")
+    rows = [(f"t{n}", f"p{n}", content, 0, "f.json", f"/{n}") for n, content in enumerate(contents)]
+    return pl.DataFrame(rows, ["text", "picture", "content", "drop", "source_file", "position"], orient="row")
 
 
 def regions(*rows: tuple[str, str, str, bool]) -> pl.DataFrame:

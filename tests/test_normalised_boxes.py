@@ -38,7 +38,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, small_params: dict[str, ob
     shards = [{"shards": {"train": 1}}]
     dataset = {"format": "finehard", "folder": "raw", "raw": shards, "splits": {"train": 1.0}}
     tokenizer = {"name": small_params["tokenizer"]["name"], "allow_demo": True}  # type: ignore[index]
-    settings = {**small_params, "demo": {}, "pretrain": {}, "datasets": {"fine": dataset}}
+    settings = {**small_params, "demo": {}, "pretrain": {}, "budgets": {}, "datasets": {"fine": dataset}}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings | {"tokenizer": tokenizer}))
     jpeg(folder / "raw/coyo/1.jpg", 1)
     boxes = [{"bbox": box, "short_expr": f"a {name}"} for name, (box, _) in BOXES.items()]
@@ -56,8 +56,9 @@ def test_each_box_meets_the_rules_in_pixels(project: Path) -> None:
     assert dict(here.select("id", "reason").rows()) == expected
     lost = findings.filter(pl.col("id").str.starts_with("coyo/2/"))
     assert set(lost["reason"]) == {"picture_rejected"} and len(lost) == len(BOXES)
+    assert all("picture_missing" in detail for detail in lost["detail"])
     far = json.loads(here.filter(id="coyo/1/3")["record"][0])
-    assert (far["x"], far["y"]) == (40, 25) and far["w"] == pytest.approx(48)
+    assert (far["x"], far["y"]) == (0.5, 0.5) and far["w"] == pytest.approx(0.6)  # as the source has it
 
 
 def test_what_is_kept_is_in_shares_again(project: Path) -> None:

@@ -101,6 +101,7 @@ def test_shares_must_add_up(tmp_path: Path) -> None:
         (("datasets", "gqa", "splits"), {"": 1.0}, "'' cannot be a name"),
         (("datasets", "gqa", "raw", 0, "path"), "../other", "leaves the dataset's folder"),
         (("datasets", "gqa", "raw", 0, "path"), "/other", "leaves the dataset's folder"),
+        (("datasets", "gqa", "raw"), [{"path": p, "shards": {}} for p in ("a", "./a/")], "two drops are one"),
         (("encoders", "vit", "weights"), "elsewhere/vit.safetensors", "under weights/"),
         (("encoders", "vit", "weights"), "weights/../vit.safetensors", "under weights/"),
         (("encoders", "vit", "weights"), "", "under weights/"),

@@ -1,5 +1,6 @@
 """Picture files: type by content, strict about damage, bounded, RGB whatever is stored."""
 
+import os
 from io import BytesIO
 from pathlib import Path
 
@@ -57,15 +58,26 @@ def test_stored_pixels_whatever_the_orientation_says(tmp_path: Path) -> None:
     assert decode_rgb(tmp_path / "a.jpg").shape == (60, 90, 3)
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
-def test_every_truncation_is_noticed(tmp_path: Path, name: str) -> None:
+JPEG_END = b"\xff\xd9"
+STORED = [("a.jpg", mode, end) for mode in ("RGB", "L", "CMYK") for end in (b"", JPEG_END)]
+
+
+@pytest.mark.parametrize(("name", "mode", "end"), [*STORED, ("a.png", "RGB", b"")])
+def test_every_truncation_is_noticed(tmp_path: Path, name: str, mode: str, end: bytes) -> None:
+    """Also where the marker of the end is put behind the cut."""
     whole = BytesIO()
-    smooth().save(whole, "JPEG" if name.endswith("jpg") else "PNG")
+    smooth(mode).save(whole, "JPEG" if name.endswith("jpg") else "PNG")
     path = tmp_path / name
     for share in (0.0, 0.1, 0.5, 0.8, 0.95):
-        path.write_bytes(whole.getvalue()[: int(len(whole.getvalue()) * share)])
+        path.write_bytes(whole.getvalue()[: int(len(whole.getvalue()) * share)] + end)
         with pytest.raises(RawDataError, match=name):
             decode_rgb(path)
+
+
+def test_inks_of_a_print_are_the_colours_that_pillow_sees(tmp_path: Path) -> None:
+    smooth("CMYK").save(tmp_path / "a.jpg", quality=80)
+    seen = np.asarray(Image.open(tmp_path / "a.jpg").convert("RGB"))
+    assert (decode_rgb(tmp_path / "a.jpg") == seen).all()
 
 
 def test_missing_and_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +86,20 @@ def test_missing_and_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     smooth().save(tmp_path / "a.png")
     monkeypatch.setattr(picture_files, "MAX_PIXELS", 60 * 90 - 1)
     with pytest.raises(RawDataError, match="too many pixels"):
+        decode_rgb(tmp_path / "a.png")
+
+
+def test_only_regular_files_of_bearable_size_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(RawDataError, match=r"pipe\.png: is no regular file"):
+        decode_rgb(tmp_path / "pipe.png")
+    smooth().save(tmp_path / "a.png")
+    monkeypatch.setattr(picture_files, "MAX_BYTES", (tmp_path / "a.png").stat().st_size)
+    decode_rgb(tmp_path / "a.png")
+    monkeypatch.setattr(picture_files, "MAX_BYTES", picture_files.MAX_BYTES - 1)
+    with pytest.raises(RawDataError, match="is too large for a picture"):
         decode_rgb(tmp_path / "a.png")
 
 

@@ -184,7 +184,7 @@ def test_annotations_that_cannot_be_used(tmp_path: Path) -> None:
         ("/3", "malformed", "/annotations/3"),
         ("9/-5", "malformed", "/annotations/4"),
         ("5", "malformed", "/annotations/0"),
-        ("captions_train2017.json/2", "malformed", "/annotations/2"),
+        ("annotations/captions_train2017.json/annotations/2", "malformed", "/annotations/2"),
     ]
 
 

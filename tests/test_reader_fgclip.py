@@ -59,6 +59,16 @@ def test_finehard_negatives_count_where_their_flag_says_so(tmp_path: Path) -> No
     assert flags(found) == {"negatives_withheld": 1} and not any(text.negatives for text in found[Text])
 
 
+def test_finehard_negatives_of_one_number_are_all_read(tmp_path: Path) -> None:
+    finehard(
+        tmp_path, picture(boxed(0, 0, 1, 1, flag_short_neg=1, short_expr_negs={"0": "a dog", "1": "a hat"}))
+    )
+    path = tmp_path / "jsonfiles/a.json"
+    path.write_text(path.read_text().replace('"1": "a hat"', '"0": "a hat"'))
+    found = rows("finehard", tmp_path, {"train": 1})
+    assert [one.text for text in found[Text] for one in text.negatives] == ["a dog", "a hat"]
+
+
 def test_finehard_bad_records_cost_themselves(tmp_path: Path) -> None:
     bad = [boxed(0, 0, 1), boxed(0, 0, 1, None), boxed(0, 0, 1, 1, short_expr=7), "x"]
     pictures = [{"caption": "no path"}, [], picture(*bad, boxed(0, 0, 1, 1)), picture(f_path=3)]
@@ -66,7 +76,7 @@ def test_finehard_bad_records_cost_themselves(tmp_path: Path) -> None:
     assert [box.region for box in found[Region]] == ["4"] and len(found[Image]) == 1
     assert rejects(found) == {"malformed": 7}
     ids = [finding.id for finding in found[Finding] if finding.table == "images"]
-    assert ids == ["a.json/0", "a.json/1", "3"]
+    assert ids == ["jsonfiles/a.json/0", "jsonfiles/a.json/1", "3"]
 
 
 def test_finehard_without_boxes_and_prefix(tmp_path: Path) -> None:
@@ -79,6 +89,34 @@ def test_finehard_without_boxes_and_prefix(tmp_path: Path) -> None:
         ("x/1.jpg", "jsonfiles/b.json"),
     ]
     assert [text.content for text in found[Text]] == ["A long caption.", "short", "一只猫"]
+
+
+def test_finehard_nothing_said_costs_nothing(tmp_path: Path) -> None:
+    """Where other pictures and boxes have a list or a mark, some have null."""
+    bare = boxed(0, 0, 1, 1, short_expr_negs=None, flag_short_neg=None, long_expr=None)
+    without = {"f_path": "x/1.jpg", "caption": "a cat", "bbox_info": None}
+    found = rows("finehard", finehard(tmp_path, picture(bare), without), {"train": 1})
+    assert not found[Finding] and [box.region for box in found[Region]] == ["0"]
+    assert [text.content for text in found[Text]] == ["A long caption.", "short", "a cat", "a cat"]
+
+
+def test_finehard_a_bad_record_says_what_is_lost_with_it(tmp_path: Path) -> None:
+    found = rows("finehard", finehard(tmp_path, picture(boxed(0, 0, 1)), {"caption": ""}), {"train": 1})
+    assert [(finding.table, finding.detail.split("; ")[-1]) for finding in found[Finding]] == [
+        ("regions", "its phrases are lost with it"),
+        ("images", "its captions and boxes are lost with it"),
+    ]
+
+
+def test_arrays_and_lines_are_read_and_nothing_that_only_looks_like_them(tmp_path: Path) -> None:
+    finehard(tmp_path, picture())
+    other = json.dumps({"f_path": "x/1.jpg", "caption": "a cat"})
+    (tmp_path / "jsonfiles/b.jsonl").write_text(f"{other}\n")
+    fgovd(tmp_path, expression(7), name="h_attributes_llava.jsonl")
+    for name in ("jsonfiles/a.json.bak", "h_attributes_llava.jsonl.gz", "h_attributes_llava.json_old"):
+        (tmp_path / name).write_bytes(b"\x1f\x8b")
+    assert [image.picture for image in rows("finehard", tmp_path, {"train": 1})[Image]] == [NAME, "x/1"]
+    assert len(rows("fgovd", tmp_path, {"test": 1})[Text]) == 1
 
 
 def test_finehard_needs_its_files(tmp_path: Path) -> None:
@@ -112,15 +150,15 @@ def test_fgovd_boxes_repeat_across_files(tmp_path: Path) -> None:
         ("val2017/000000000008", ["coco:8"], "test"),
     ]
     assert [(box.picture[-1], box.region, box.x) for box in found[Region]] == [
-        ("7", "0", 1.5),
-        ("7", "1", 1),
-        ("8", "0", 1.5),
+        ("7", "1.5,2.0,3.0,4.0", 1.5),
+        ("7", "1.0,1.0,2.0,2.0", 1),
+        ("8", "1.5,2.0,3.0,4.0", 1.5),
     ]
     assert [(text.text, text.type, text.about) for text in found[Text]] == [
-        ("e_attributes_llava/0", "3_attributes", ["0"]),
-        ("e_attributes_llava/1", "3_attributes", ["1"]),
-        ("e_attributes_llava/2", "3_attributes", ["0"]),
-        ("h_attributes_llava/0", "1_attributes", ["0"]),
+        ("e_attributes_llava/0", "3_attributes", ["1.5,2.0,3.0,4.0"]),
+        ("e_attributes_llava/1", "3_attributes", ["1.0,1.0,2.0,2.0"]),
+        ("e_attributes_llava/2", "3_attributes", ["1.5,2.0,3.0,4.0"]),
+        ("h_attributes_llava/0", "1_attributes", ["1.5,2.0,3.0,4.0"]),
     ]
     assert found[Text][0].content == " A red cat ."  # as the source has it
     assert found[Text][0].negatives[9] == NegativeText("A cat 9", "given")

@@ -95,6 +95,18 @@ def test_gqa_reads_the_ten_parts_of_train_all(tmp_path: Path) -> None:
         rows("gqa", tmp_path, {"train": 1}, questions="all", scene_graphs=False)
 
 
+def test_an_id_stands_once_in_all_files_of_a_drop(tmp_path: Path) -> None:
+    """Validation joins spans by text and drop: those of a repeated question must not reach it."""
+    spans = {"annotations": {"question": {"2": "5"}}}
+    for split in ("train", "val"):
+        place = tmp_path / f"{split}_balanced_questions.json"
+        place.write_text(json.dumps({"1": question(question=f"Is {split} red?", **spans)}))
+    found = rows("gqa", tmp_path, {"train": 1, "val": 1}, scene_graphs=False)
+    assert [text.content for text in found[Text]] == ["Is train red?"] and len(found[Entity]) == 1
+    (repeated,) = found[Finding]
+    assert (repeated.reason, repeated.file) == ("duplicate_id", "val_balanced_questions.json")
+
+
 def test_gqa_bad_object_costs_that_object(tmp_path: Path) -> None:
     box = {"x": 1, "y": 2, "w": 3, "h": 4, "name": "cat", "attributes": ["red"]}
     graphs = {"7": {"width": 9, "height": 9, "objects": {"1": box, "2": {"x": 1}}}, "8": {"objects": {}}}
@@ -102,7 +114,7 @@ def test_gqa_bad_object_costs_that_object(tmp_path: Path) -> None:
     assert [(region.region, region.w, region.attributes) for region in found[Region]] == [("1", 3.0, ["red"])]
     assert [(finding.table, finding.id) for finding in found[Finding]] == [
         ("regions", "7/2"),
-        ("images", "8"),
+        ("regions", "8"),
     ]
 
 

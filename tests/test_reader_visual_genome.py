@@ -45,6 +45,14 @@ def objects_of(version: str) -> list[dict[str, object]]:
     return [{root: 1, "image_url": "https://x/1.jpg", "objects": objects}]
 
 
+GRAPH_PHRASES = [
+    ({}, 1, {}),
+    ({"phrase": "a red cat"}, 1, {}),
+    ({"phrase": " a red cat"}, 0, {"phrase_differs": 1}),
+    ({"phrase": "the red cat"}, 0, {"phrase_differs": 1}),
+]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_version_gives_the_same_objects(tmp_path: Path, version: str) -> None:
     found = rows("visual_genome", drop(tmp_path, objects=objects_of(version)), {"train": 1})
@@ -103,6 +111,22 @@ def test_graphs_without_synsets_or_objects(tmp_path: Path) -> None:
     graphs = [{"image_id": 1, "regions": [region, region | {"synsets": [synset]}]}]
     found = rows("visual_genome", drop(tmp_path, region_graphs=graphs), {"train": 1})
     assert [(span.text, span.start, span.end, span.regions) for span in found[Entity]] == [("10", 6, 9, [])]
+
+
+@pytest.mark.parametrize(("phrase", "spans", "found"), GRAPH_PHRASES)
+def test_spans_of_another_phrase_are_rejected(
+    tmp_path: Path, phrase: dict[str, str], spans: int, found: dict[str, int]
+) -> None:
+    """A region graph counts characters of its own copy of the phrase."""
+    synset = {"entity_name": "cat", "synset_name": "cat.n.01", "entity_idx_start": 6, "entity_idx_end": 9}
+    region = {"region_id": 10, "x": 0, "y": 0, "width": 9, "height": 9, "synsets": [synset], **phrase}
+    graphs = [{"image_id": 1, "regions": [region]}]
+    read = rows("visual_genome", drop(tmp_path, region_graphs=graphs), {"train": 1})
+    assert len(read[Entity]) == spans and rejects(read) == found
+    if found:
+        (finding,) = read[Finding]
+        assert (finding.table, finding.id) == ("entities", "10/6:9")
+        assert finding.detail == f"here: {phrase['phrase']}"
 
 
 def test_a_photograph_is_known_by_its_other_ids(tmp_path: Path) -> None:

@@ -59,6 +59,15 @@ def test_cirr_targets_members_and_gallery(tmp_path: Path) -> None:
     assert found[Image][0].file == "img_raw/dev/dev-0.png" and found[Image][0].source_ids == ["cirr:dev-0"]
 
 
+def test_a_soft_target_outside_the_gallery_is_left_out(tmp_path: Path) -> None:
+    soft = {"dev-1": 1.0, "train-9": 0.9, "dev-2": 0.5}
+    found = rows("cirr", cirr(tmp_path, pair(1, target_soft=soft)), {"val": 1})
+    assert found[Text][0].target == ["dev-1", "dev-2"]
+    assert [(f.outcome, f.reason, f.detail) for f in found[Finding]] == [
+        ("flag", "unknown_picture", "soft targets left out: train-9")
+    ]
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

@@ -4,19 +4,20 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contract.params import Dataset, Drop
 from data_pipeline.reading.raw_files import RawFiles
 from data_pipeline.reading.sources import reader, sources
-from data_pipeline.tables import Block, Entity, Finding, Image, Region, Row, Text
+from data_pipeline.tables import Block, Entity, Finding, Given, Image, PassedOver, Region, Row, Text
 
 
 def rows(form: str, folder: Path, shards: dict[str, int], **options: object) -> dict[type, list]:
     """Every row a reader yields, by type."""
     dataset = Dataset(format=form, folder=str(folder), raw=[Drop(shards=shards)], options=options)
-    found: dict[type, list[Row]] = {kind: [] for kind in (Image, Text, Region, Entity, Finding)}
+    found: dict[type, list[Any]] = {kind: [] for kind in (Image, Text, Region, Entity, Finding, PassedOver)}
     with RawFiles(folder) as raw_files:
         for source in sources(form, dataset, raw_files):
             for given in reader(form, "test")(source):
@@ -25,7 +26,7 @@ def rows(form: str, folder: Path, shards: dict[str, int], **options: object) -> 
     return found
 
 
-def unfolded(given: Row | Block) -> list[Row]:
+def unfolded(given: Given) -> list[Row | PassedOver]:
     """The rows of a block one by one."""
     if not isinstance(given, Block):
         return [given]

@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 import yaml
 
+from contract import manifest
+from contract.manifest import NegativesManifest
 from data_pipeline.report import page, provenance, rejects
 from data_pipeline.report.album import Album
 from data_pipeline.stages import negatives, report, shards
@@ -60,6 +62,15 @@ def test_the_page_says_what_the_numbers_say(built: Path) -> None:
         assert f'<a href="#{concern["section"]}">' in page and f'id="{concern["section"]}"' in page
     for row in facts["provenance"]:
         assert row["hash"] in page
+
+
+def test_the_weights_of_a_text_encoder_are_named(built: Path) -> None:
+    mined = manifest.load(Path("negatives"), NegativesManifest)
+    mined.text_encoder, mined.text_weights = "weights/clip", "cd" * 32
+    manifest.save(Path("negatives"), mined)
+    facts, page = made()
+    row = {"what": "weights of negatives.text", "which": "weights/clip", "hash": "cd" * 32}
+    assert row in facts["provenance"] and row["hash"] in page
 
 
 def test_the_numbers_keep_their_order(built: Path) -> None:

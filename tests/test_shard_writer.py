@@ -64,6 +64,12 @@ def test_samples_that_break_the_format_leave_nothing(tmp_path: Path, wrong: list
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_member_given_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"vit\.npy"):
+        write_shard(tmp_path / "x.tar", ["vit.npy", "vit.npy"], [Sample("a", [b"", b""])])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failure_half_way_keeps_the_earlier_shard(tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     write_shard(path, ["json"], [Sample("a", [b"old"])])

@@ -67,7 +67,10 @@ def settings(small: dict[str, Any]) -> dict[str, Any]:
     """params.yaml of a team: two datasets of its own, two encoders, nothing generated."""
     own = {
         name: {"format": name, "folder": f"raw/{name}", "raw": [{"path": "first", "shards": shards}]}
-        for name, shards in (("gqa", {"train": 3, "val": 1, "testdev": 1}), ("visual_genome", {"train": 1, "val": 1}))
+        for name, shards in (
+            ("gqa", {"train": 3, "val": 1, "testdev": 1}),
+            ("visual_genome", {"train": 1, "val": 1}),
+        )
     }
     own["visual_genome"]["splits"] = {"train": 0.9, "val": 0.1}
     return {

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_text_rules import NONE, UNSCANNED
 
 from contract import params
 from contract.errors import RawDataError
@@ -24,7 +25,7 @@ def test_rows_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: 
     monkeypatch.setattr(table_writer, "BATCH", 4)
     monkeypatch.setattr(table_writer, "ROW_GROUP", 16)
     rows = [
-        Entity(f"0{n}", n, n + 1, "1:2", None, [str(n)] * (n % 3), "annotated", "f", "/p")
+        Entity(f"0{n}", n, n + 1, "1:2", None, [str(n)] * (n % 3), "annotated", 0, "f", "/p")
         for n in range(count)
     ]
     with TableWriter(tmp_path / "t.parquet", Entity) as writer:
@@ -42,9 +43,16 @@ def test_blocks_and_rows_make_one_table(
     path = tmp_path_factory.mktemp("table") / "t.parquet"
     numbers = iter(range(sum(sizes)))
     wanted = [
-        Entity(str(n), n, n + 1, "1", None, ["5"], "annotated", "f", f"/{n}") for n in range(sum(sizes))
+        Entity(str(n), n, n + 1, "1", None, ["5"], "annotated", 0, "f", f"/{n}") for n in range(sum(sizes))
     ]
-    shared = {"span": "1", "name": None, "regions": ["5"], "source": "annotated", "source_file": "f"}
+    shared = {
+        "span": "1",
+        "name": None,
+        "regions": ["5"],
+        "source": "annotated",
+        "drop": 0,
+        "source_file": "f",
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_writer, "ROW_GROUP", group)
         with TableWriter(path, Entity) as writer:
@@ -65,7 +73,9 @@ def test_a_column_that_a_block_leaves_out_has_the_default(tmp_path: Path) -> Non
     columns = ("picture", "region", "x", "y", "w", "h", "name", "attributes", "position")
     rows = [("1", "a", 0.0, 0.0, 1.0, 2.0, "cat", ["red"], "/a")]
     with TableWriter(tmp_path / "t.parquet", Region) as writer:
-        writer.add_block(Block(Region, columns, rows, {"crowd": False, "mask": [], "source_file": "f"}))
+        writer.add_block(
+            Block(Region, columns, rows, {"crowd": False, "mask": [], "drop": 0, "source_file": "f"})
+        )
     (row,) = pl.read_parquet(tmp_path / "t.parquet").iter_rows(named=True)
     assert row["normalised"] is Region._field_defaults["normalised"] and row["mask"] == []
 
@@ -83,6 +93,7 @@ def test_negatives_are_structs(tmp_path: Path) -> None:
         [],
         [NegativeText("a dog", "given")],
         "val",
+        0,
         "f",
         "/p",
     )
@@ -130,18 +141,20 @@ def test_first_reject_wins_and_flags_judge_the_kept() -> None:
 
 def test_no_setting_hides_what_it_would_drop() -> None:
     """box_sizes.json counts before `boxes.min_area`: a setting is chosen by it."""
-    places = {"source_file": ["f"] * 2, "position": ["/"] * 2}
+    places = {"drop": [0] * 2, "source_file": ["f"] * 2, "position": ["/"] * 2}
     regions = {"picture": ["1"] * 2, "region": ["a", "b"], "x": [0.0] * 2, "y": [0.0] * 2, "w": [5.0, 90.0]}
     regions |= {"h": [5.0, 90.0], "name": [""] * 2, "attributes": [[""]] * 2, "crowd": [False] * 2, **places}
     regions |= {"mask": [[0.0, 0.0, 5.0, 5.0], [0.0, 0.0, 90.0, 90.0]], "normalised": [False] * 2}
     frames = {table: table_writer.schema(kind).empty_table() for table, kind in ROWS.items()}
     raw = {table: pl.DataFrame(frame) for table, frame in frames.items()}
-    image = {"picture": ["1"], "file": ["1.jpg"], "drop": [0], "split": ["train"], "width": [100]}
-    image |= {"height": [100], "source_ids": [[""]], "source_file": ["f"], "position": ["/"]}
+    image = {"picture": ["1"], "file": ["1.jpg"], "split": ["train"], "width": [100]}
+    image |= {"height": [100], "source_ids": [[""]], "drop": [0], "source_file": ["f"], "position": ["/"]}
     catalogue = pl.DataFrame(
         {"picture": ["1"], "drop": [0], "split": ["train"], "width": [100], "height": [100]}
     )
     raw |= {"regions": pl.DataFrame(regions), "images": pl.DataFrame(image)}
-    none = pl.DataFrame(schema={"table": pl.String, "id": pl.String})
-    judged, sizes = validate(Raw(**raw, unusable=none), catalogue, params.BoxRules(min_area=0.01))
+    raw = {name: frame.cast(dict(pl.DataFrame(frames[name]).schema)) for name, frame in raw.items()}
+    judged, sizes = validate(
+        Raw(**raw, unusable=NONE, scanned=UNSCANNED), catalogue, params.BoxRules(min_area=0.01)
+    )
     assert judged["regions"].kept["region"].to_list() == ["b"] and sizes["0.01"] == 1

@@ -79,11 +79,28 @@ def test_unsound_negatives_leave_and_the_text_stays(false: str, reason: str) -> 
     assert judge(given_negatives("A dog.", false)) == (["1"], [("1", "repair", reason)])
 
 
-def test_negatives_of_other_texts_do_not_matter() -> None:
-    texts = table(Text, [given_negatives("A dog."), given_negatives("A red cat.", "A dog.", content="A dog")])
+def test_texts_of_other_boxes_do_not_matter() -> None:
+    one = given_negatives("A dog.")._replace(about=["r1"])
+    other = given_negatives("A red cat.", "A dog.", content="A dog")._replace(about=["r2"])
+    texts = table(Text, [one, other])
     kept, findings = drop_unsound(texts)
     assert [[one["text"] for one in row] for row in kept["negatives"]] == [["A dog."], ["A red cat."]]
     assert len(findings) == 1 and kept.schema == texts.schema
+
+
+@pytest.mark.parametrize(
+    ("other", "stays"),
+    [({}, False), ({"picture": "2"}, True), ({"about": ["r2"]}, True), ({"about": []}, True)],
+)
+def test_what_is_said_of_the_same_thing_elsewhere_is_no_negative(
+    other: dict[str, object], stays: bool
+) -> None:
+    """The long phrase of a box may be among the false ones that its short phrase was given."""
+    first = given_negatives("A small dog", "A hat")._replace(about=["r1"])
+    second = given_negatives(content="a small  dog.")._replace(text="2", about=["r1"])
+    kept, findings = drop_unsound(table(Text, [first, second._replace(**other)]))
+    assert [one["text"] for one in kept["negatives"][0]] == ["A small dog", "A hat"][not stays :]
+    assert findings["reason"].to_list() == ["negative_is_positive"] * (not stays)
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", "A.", " "]), max_size=5), max_size=4))

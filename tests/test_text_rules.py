@@ -2,6 +2,8 @@
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_pipeline import table_writer
 from data_pipeline.stages.validate import Raw, judge_entities, judge_texts, keep_links
@@ -18,17 +20,23 @@ def table(kind: type, rows: list[tuple]) -> pl.DataFrame:
 
 
 def text(name: str, content: str = "Is it red?", **fields: object) -> Text:
-    row = Text(name, "a", "question", content, "yes", "", [], [], [], [], "", "f", "/p")
+    row = Text(name, "a", "question", content, "yes", "", [], [], [], [], "", 0, "f", "/p")
     return row._replace(**fields)
 
 
 IMAGES = table(
-    Image, [Image(picture, f"{picture}.jpg", 0, "", None, None, [], "f", "/p") for picture in "abcde"]
+    Image, [Image(picture, f"{picture}.jpg", "", None, None, [], 0, "f", "/p") for picture in "abcde"]
 )
 CATALOGUE = pl.DataFrame(
     {"picture": list("abcd"), "split": ["train", "val", "train", "train"]}
 )  # e is rejected
-BOXES = pl.DataFrame({"picture": ["a", "a"], "region": ["r1", "r2"]})
+BOXES = pl.DataFrame(
+    {"drop": [0, 0], "picture": ["a", "a"], "region": ["r1", "r2"]}, schema_overrides={"drop": pl.Int32}
+)
+NONE = pl.DataFrame(schema={"table": pl.String, "id": pl.String})
+UNSCANNED = pl.DataFrame(
+    schema={"picture": pl.String, "drop": pl.Int32, "width": pl.Int32, "height": pl.Int32}
+)
 
 
 def judge(*rows: Text) -> tuple[list[str], list[tuple[str, str, str]]]:
@@ -45,9 +53,12 @@ def judge(*rows: Text) -> tuple[list[str], list[tuple[str, str, str]]]:
         (text("2", "other", picture="e"), "picture_rejected"),
         (text("2", "other", picture="z"), "unknown_picture"),
         (text("2", "other", split="val"), "split_differs"),
+        (text("2", "other", picture="b", split="testdev"), "split_differs"),
         (text("2", "other", picture="b", split="train"), "split_differs"),
         (text("2", "other", about=["r9"]), "region_rejected"),
         (text("2", "other", target=["e", "a"]), "target_rejected"),
+        (text("2", "other", target=["b", "c"]), "target_in_other_split"),
+        (text("2", "other", picture="b", target=["a"]), "target_in_other_split"),
     ],
 )
 def test_rejects(row: Text, reason: str) -> None:
@@ -75,7 +86,7 @@ def test_full_answers_go_with_their_conflicting_questions() -> None:
 
 
 def test_texts_of_the_pictures_own_split_stay() -> None:
-    kept, findings = judge(text("1", split="train"), text("2", picture="b", split="testdev"), text("3", "x"))
+    kept, findings = judge(text("1", split="train"), text("2", picture="b", split="val"), text("3", "x"))
     assert kept == ["1", "2", "3"] and not findings
 
 
@@ -90,27 +101,44 @@ def test_the_later_of_two_equal_texts_is_flagged() -> None:
 
 
 def test_lost_members_leave_the_list() -> None:
-    rows = table(Text, [text("1", role="edit", target=["b", "e"], members=["b", "e", "d", "c"])])
+    rows = table(Text, [text("1", role="edit", target=["c", "e"], members=["c", "e", "d"])])
     kept, findings = judge_texts(rows, IMAGES, CATALOGUE, BOXES)
-    assert kept["target"].to_list() == [["b"]] and kept["members"].to_list() == [["b", "d", "c"]]
+    assert kept["target"].to_list() == [["c"]] and kept["members"].to_list() == [["c", "d"]]
     assert findings.select("id", "outcome", "reason").rows() == [("1", "flag", "member_rejected")]
+
+
+PICTURES = st.lists(st.sampled_from("abcde"), unique=True)
+
+
+@given(st.sampled_from("abcd"), PICTURES, PICTURES)
+def test_no_text_names_a_picture_of_another_split(
+    picture: str, targets: list[str], members: list[str]
+) -> None:
+    """So what training reads names no evaluation picture, and the reverse."""
+    rows = table(Text, [text("1", picture=picture, role="edit", target=targets, members=members)])
+    kept, findings = judge_texts(rows, IMAGES, CATALOGUE, BOXES)
+    splits = dict(CATALOGUE.iter_rows())
+    sound = [name for name in (*targets, *members) if splits.get(name) == splits[picture]]
+    left = [*kept["target"].explode().drop_nulls(), *kept["members"].explode().drop_nulls()]
+    assert left == (sound if not targets or targets[0] in sound else [])
+    assert findings.is_empty() == (left == [*targets, *members])
 
 
 def test_entities_lose_links_and_keep_spans() -> None:
     texts = table(Text, [text("1", "a red cat"), text("2", "gone")])
     spans = [
-        Entity("1", 2, 5, "1", "red", ["r2", "r3", "r1"], "annotated", "f", "/p"),
-        Entity("1", 6, 9, "2", "dog", [], "annotated", "f", "/p"),
-        Entity("1", 6, 10, "9", None, ["r1"], "annotated", "f", "/p"),
-        Entity("2", 0, 4, "0", None, [], "annotated", "f", "/p"),
-        Entity("3", 0, 4, "0", None, [], "annotated", "f", "/p"),
+        Entity("1", 2, 5, "1", "red", ["r2", "r3", "r1"], "annotated", 0, "f", "/p"),
+        Entity("1", 6, 9, "2", "dog", [], "annotated", 0, "f", "/p"),
+        Entity("1", 6, 10, "9", None, ["r1"], "annotated", 0, "f", "/p"),
+        Entity("2", 0, 4, "0", None, [], "annotated", 0, "f", "/p"),
+        Entity("3", 0, 4, "0", None, [], "annotated", 0, "f", "/p"),
     ]
     boxes = table(
-        Region, [Region("a", name, 0, 0, 1, 1, "", [], False, [], "f", "/p") for name in ("r1", "r2")]
+        Region, [Region("a", name, 0, 0, 1, 1, "", [], False, [], 0, "f", "/p") for name in ("r1", "r2")]
     )
     tables = {"images": IMAGES, "texts": texts, "regions": boxes, "entities": table(Entity, spans)}
     assert list(tables) == list(ROWS)
-    raw = Raw(**tables, unusable=pl.DataFrame(schema={"table": pl.String, "id": pl.String}))
+    raw = Raw(**tables, unusable=NONE, scanned=UNSCANNED)
     kept, findings = judge_entities(raw, texts[:1], BOXES)
     assert kept["regions"].to_list() == [["r2", "r1"], []]
     assert sorted(findings.select("id", "outcome", "reason").rows()) == [
@@ -124,4 +152,4 @@ def test_entities_lose_links_and_keep_spans() -> None:
 
 def test_links_keep_their_order() -> None:
     rows = pl.DataFrame({"picture": ["a", "b", "a"], "named": [["r2", "x", "r1", "r2"], ["r1"], []]})
-    assert keep_links(rows, "named", BOXES).to_list() == [["r2", "r1", "r2"], [], []]
+    assert keep_links(rows, "named", BOXES.drop("drop")).to_list() == [["r2", "r1", "r2"], [], []]

@@ -18,7 +18,7 @@ from contract.manifest import DataManifest, FeatureManifest, NegativesManifest
 from contract.record import Near, Negatives
 from data_pipeline.shards import shard_reader
 from data_pipeline.shards.shard_writer import Sample, write_shard
-from data_pipeline.stages import verify
+from data_pipeline.stages import export, verify
 
 Damage = Callable[[Path], None]
 
@@ -27,7 +27,20 @@ Damage = Callable[[Path], None]
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sound")
     synthetic.build(folder, train=12, val=4, shards=2)
+    change_manifest(folder / "data", DataManifest, answers=["right", "top", "bottom", "left"])
     return folder
+
+
+def change_manifest(folder: Path, kind: type, **fields: object) -> None:
+    """Another word of the manifest, and nothing else."""
+    manifest.save(folder, msgspec.structs.replace(manifest.load(folder, kind), **fields))
+
+
+def change_facts(folder: str, kind: type, **fields: object) -> None:
+    """Another word of the manifest about toy-000."""
+    known = manifest.load(Path(folder), kind)
+    facts = msgspec.structs.replace(known.shards["toy-000"], **fields)
+    change_manifest(Path(folder), kind, shards=known.shards | {"toy-000": facts})
 
 
 @pytest.fixture
@@ -37,8 +50,10 @@ def project(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
-def run(capsys: pytest.CaptureFixture[str], deep: bool = False, workers: int = 1) -> tuple[int, str]:
-    status = verify.run(argparse.Namespace(data=Path("data"), deep=deep, workers=workers))
+def run(
+    capsys: pytest.CaptureFixture[str], deep: bool = False, workers: int = 1, data: str = "data"
+) -> tuple[int, str]:
+    status = verify.run(argparse.Namespace(data=Path(data), deep=deep, workers=workers))
     return status, capsys.readouterr().out
 
 
@@ -225,15 +240,148 @@ def test_an_unsound_record_is_found_by_looking_deep(
     assert status == 1 and "data/toy-000.tar: record p0002: " in said and problem in said
 
 
+def test_texts_are_counted_against_the_manifest(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    counted = dict(zip(index.COUNTED, index.load(Path("data/toy-000.tar")).rows["texts"].sum(0).tolist()))
+    change_facts("data", DataManifest, texts=counted)
+    assert run(capsys)[0] == 0
+    change_facts("data", DataManifest, texts=counted | {"vqa": counted["vqa"] + 1})
+    status, said = run(capsys)
+    assert status == 1 and "data/toy-000.tar: its index counts" in said
+
+
+def test_without_an_index_only_that_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    without_index(Path("data/toy-000.tar"))
+    said = run(capsys, deep=True)[1]
+    assert "data/toy-000.tar.idx: is missing" in said and "1 faults" in said
+
+
+def test_a_tar_in_another_order_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held = list(members("negatives", "toy-000", "neg.json").items())
+    body = b"".join(tar.extent(f"{key}.neg.json", raw) for key, raw in reversed(held))
+    Path("negatives/toy-000.tar").write_bytes(body + tar.trailer(len(body)))
+    without_index(Path("negatives/toy-000.tar"))
+    for deep in (False, True):
+        status, said = run(capsys, deep)
+        assert status == 1 and "negatives/toy-000.tar: holds key p0008 after p0010: keys must ascend" in said
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"split": "val"}, "6 pictures of toy val; data says 6 pictures of toy train"),
+        ({"dataset": "gqa"}, "6 pictures of gqa train; data says 6 pictures of toy train"),
+        ({"samples": 7}, "7 pictures of toy train; data says 6 pictures of toy train"),
+    ],
+)
+def test_columns_must_say_of_a_shard_what_the_records_say(
+    project: Path, capsys: pytest.CaptureFixture[str], fields: dict[str, object], problem: str
+) -> None:
+    change_facts("features/vit", FeatureManifest, **fields)
+    status, said = run(capsys)
+    assert status == 1 and f"features/vit/manifest.json: shard toy-000 is {problem}" in said
+
+
+def test_negatives_of_other_weights_are_found(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change_manifest(Path("negatives"), NegativesManifest, weights="0" * 64)
+    status, said = run(capsys)
+    assert status == 1 and "negatives/manifest.json: was mined with other weights" in said
+
+
+@pytest.mark.parametrize(
+    "answers", [["left", "bottom", "top", "right"], ["right", "top", "bottom"], ["right", "right"]]
+)
+def test_the_answers_are_counted_again(
+    project: Path, capsys: pytest.CaptureFixture[str], answers: list[str]
+) -> None:
+    change_manifest(Path("data"), DataManifest, answers=answers)
+    assert run(capsys)[0] == 0
+    status, said = run(capsys, deep=True)
+    assert status == 1 and "data/manifest.json: its answers are not those of the train shards" in said
+    bit_in_a_payload(Path("data/toy-000.tar"))  # then they cannot be counted
+    assert "its answers" not in run(capsys, deep=True)[1]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_without_records_the_columns_are_checked_alone(
+    project: Path, capsys: pytest.CaptureFixture[str], deep: bool
+) -> None:
+    Path("data/manifest.json").unlink()
+    said = run(capsys, deep)[1]
+    assert "data/manifest.json: no such manifest" in said and "data: 9 tars in 3 folders" in said
+    assert "1 faults" in said
+    bit_in_a_payload(Path("features/vit/toy-001.tar"))
+    assert "features/vit/toy-001.tar: damaged: p0003.vit.npy" in run(capsys, deep)[1]
+
+
+def test_a_folder_without_any_manifest_is_not_said_to_be_checked(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("alone/data").mkdir(parents=True)
+    status, said = run(capsys, data="alone/data")
+    assert status == 1 and "alone/data: nothing checked: 1 faults" in said
+
+
+def test_only_what_was_read_is_counted(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing(Path("negatives/toy-001.tar"))
+    assert "data: 11 tars in 4 folders" in run(capsys)[1]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_export_is_checked_like_what_it_is_made_of(
+    project: Path, capsys: pytest.CaptureFixture[str], deep: bool
+) -> None:
+    held = members("features/vit", "toy-001", "vit.npy")
+    held["p0003"] = codec.encode_array(np.zeros((0, 8), np.float16))
+    samples = [Sample(key, [raw], absent=key == "p0003") for key, raw in held.items()]
+    rewrite("features/vit", "toy-001", FeatureManifest, samples, "vit.npy")
+    export.run(argparse.Namespace(out=Path("out"), shards=["data"], columns=None, workers=1))
+    capsys.readouterr()
+    status, said = run(capsys, deep, data="out")
+    assert (status, said.count("\n")) == (0, 1) and "out: 3 tars in 1 folders" in said
+    bit_in_a_payload(Path("out/toy-001.tar"))
+    assert "out/toy-001.tar: damaged: p0003.json" in run(capsys, deep, data="out")[1]
+
+
+def test_an_unsound_member_of_an_export_is_found(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held = members("features/vit", "toy-000", "vit.npy")
+    held["p0002"] = codec.encode_array(np.full((17, 8), np.nan, np.float16))
+    samples = [Sample(key, [raw]) for key, raw in held.items()]
+    rewrite("features/vit", "toy-000", FeatureManifest, samples, "vit.npy")
+    export.run(argparse.Namespace(out=Path("out"), shards=["data"], columns=None, workers=1))
+    said = run(capsys, deep=True, data="out")[1]
+    assert "out/toy-000.tar: p0002.vit.npy holds values that are not finite" in said
+
+
+@pytest.mark.parametrize("typed", ["data", "./data/", "{}/data", "data/../data"])
+def test_files_are_named_like_the_folder_was_typed(
+    project: Path, capsys: pytest.CaptureFixture[str], typed: str
+) -> None:
+    empty(Path("data/toy-000.tar"))
+    empty(Path("negatives/toy-000.tar"))
+    folder = Path(typed.format(project))
+    said = run(capsys, data=str(folder))[1]
+    assert f"{folder}/toy-000.tar: " in said and f"{folder.parent / 'negatives'}/toy-000.tar: " in said
+
+
+def test_the_folder_may_be_the_one_we_are_in(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("data")
+    assert ".: 12 tars in 4 folders" in run(capsys, data=".")[1]
+
+
 def test_leakage_is_found(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     held = {key: codec.decode_record(raw, key) for key, raw in members("data", "toy-000", "json").items()}
     held["p0002"] = msgspec.structs.replace(held["p0002"], group="toy:13")
     held["p0004"] = msgspec.structs.replace(held["p0004"], sha256=f"{14:064x}")
+    held["p0006"] = msgspec.structs.replace(held["p0006"], group="toy:15", sha256=f"{15:064x}")
     samples = [Sample(k, [codec.encode(record)], index.count_texts(record)) for k, record in held.items()]
     rewrite("data", "toy-000", DataManifest, samples, "json")
     said = run(capsys, deep=True)[1]
     assert "data/toy-000.tar/p0002: is in a train shard and, by group, in an evaluation split: " in said
     assert "data/toy-000.tar/p0004: is in a train shard and, by sha256, in an evaluation split: " in said
+    twice = "data/toy-000.tar/p0006: is in a train shard and, by group and sha256, in an evaluation split: "
+    assert f"{twice}data/toy-val-000.tar/p0015\n" in said and "3 faults" in said
 
 
 @pytest.mark.parametrize(

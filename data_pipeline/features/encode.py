@@ -48,7 +48,7 @@ def load(settings: Encoder) -> Frozen:
     known = [module.name for module in pkgutil.iter_modules(encoders.__path__)]
     if settings.architecture not in known:
         raise unknown_name("params.yaml", "architecture", settings.architecture, known)
-    architecture = import_module(f"{encoders.__name__}.{settings.architecture}")
+    architecture = import_module(f"data_pipeline.features.encoders.{settings.architecture}")
     check_output(settings, architecture.OUTPUTS)
     with torch.random.fork_rng(devices=[]):
         encoder_weights.seed(settings.model)
@@ -78,17 +78,22 @@ def check_grid(settings: Encoder, own: int) -> None:
 
 
 def load_as(manifest: FeatureManifest) -> Frozen:
-    """The encoder that a feature column was made with. MismatchError where the weights are others by now."""
+    """The encoder that a feature column was made with. MismatchError where it is another one by now."""
     frozen = load(encoder_settings(manifest))
-    if frozen.weights.sha256 != manifest.weights.sha256:
+    _check_same(manifest, "weights", frozen.weights.sha256, manifest.weights.sha256)
+    _check_same(manifest, "configuration", frozen.model.config, manifest.config)
+    return frozen
+
+
+def _check_same(manifest: FeatureManifest, what: str, found: str, expected: str) -> None:
+    if found != expected:
         raise MismatchError(
             f"encoder {manifest.encoder}, weights {manifest.weights.source}",
-            "are not the weights that the features were made with",
-            found=frozen.weights.sha256,
-            expected=manifest.weights.sha256,
-            fix="fetch them again (dvc pull), or encode all pictures anew (dvc repro)",
+            f"its {what} changed since the features were made",
+            found=found,
+            expected=expected,
+            fix="fetch the encoder again (dvc pull), or encode all pictures anew (dvc repro)",
         )
-    return frozen
 
 
 def encoder_settings(manifest: FeatureManifest) -> Encoder:

@@ -44,11 +44,17 @@ class Cells:
             self._index.add(vectors_ND)
 
     def nearest(self, groups_N: Rows, wanted: int, queries_Q: Rows, probes: int) -> Found:
-        """As neighbours.nearest, among the vectors of the `probes` cells nearest to each query."""
+        """As neighbours.nearest, among the vectors of the `probes` cells nearest to each query.
+
+        Where they hold too few, as when a large group fills them, every vector is asked.
+        """
         found = neighbours.nothing(len(queries_Q), wanted)
         self._index.nprobe = probes
         for start in range(0, len(queries_Q), QUERIES):
             self._search(groups_N, queries_Q[start : start + QUERIES], found, start)
+        short = np.flatnonzero(found.rows[:, -1] == NONE)
+        whole = neighbours.nearest(self._vectors, groups_N, wanted, queries_Q[short])
+        found.rows[short], found.cosines[short] = whole
         return found
 
     def _search(self, groups_N: Rows, queries_Q: Rows, into: Found, start: int) -> None:

@@ -21,6 +21,7 @@ def _set(words: str) -> frozenset[str]:
 
 NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 BE = ("is", "are")
+RELATIVE = ("that", "which", "who")
 # Words that take back, weaken or offer a choice.
 DOUBT = _set(
     "no not none never nothing nobody neither nor without or either if unless except than like unlike seems "
@@ -57,14 +58,25 @@ class Word(NamedTuple):
 
 @dataclass
 class Mention:
-    """A thing that a sentence speaks of. values: words of the sentence. words: [first, past the last)."""
+    """A thing that a sentence speaks of. words: [first, past the last) of the sentence.
+
+    definite: "the" stands before it. restrictors, predicates: values that tell which thing is meant ("the red
+    ball", "made of wood"), and those that are said of it ("is red").
+    """
 
     name: str
     noun: Word  # as it stands in the text; of several words, all of them
     plural: bool
     words: tuple[int, int]
-    values: list[Word] = field(default_factory=list)
+    definite: bool = False
+    restrictors: list[Word] = field(default_factory=list)
+    predicates: list[Word] = field(default_factory=list)
     number: Word | None = None
+
+    @property
+    def values(self) -> list[Word]:
+        """All of them."""
+        return [*self.restrictors, *self.predicates]
 
 
 class Side(NamedTuple):
@@ -143,8 +155,15 @@ class _Reader:
             return None
         begin, past, name, plural = noun
         whole = self._words[begin]._replace(end=self._words[past - 1].end)
-        values = list(self._words[first:begin])
-        mention = Mention(name, whole, plural, (at, past), values, number if plural else None)
+        mention = Mention(
+            name,
+            whole,
+            plural,
+            words=(at, past),
+            definite=self._texts(max(0, at - 1), 1) == ["the"],
+            restrictors=list(self._words[first:begin]),
+            number=number if plural else None,
+        )
         self._consume(at, past)
         self._place(mention)
         return past
@@ -230,8 +249,10 @@ class _Reader:
         owners = self._subjects if verb else self._beside(at)
         if not owners:
             return None
+        tells_which = not verb or self._texts(max(0, at - 1), 1)[0] in RELATIVE
         for owner in owners:
-            self._claims.mentions[owner].values.append(value)
+            mention = self._claims.mentions[owner]
+            (mention.restrictors if tells_which else mention.predicates).append(value)
         self._consume(at, after + 1)
         return after + 1
 

@@ -9,12 +9,13 @@ import numpy as np
 import polars as pl
 
 from contract.manifest import Certificate
-from contract.params import NegativesParams
+from contract.params import NegativesParams, TextSelection
 from contract.record import Near
 from contract.seeds import rng
-from data_pipeline.negatives import image_sets, picture_column, text_neighbours, tfidf
+from data_pipeline.negatives import image_sets, picture_column, text_neighbours, text_vectors
 from data_pipeline.negatives.image_sets import Edits
-from data_pipeline.negatives.neighbours import NONE, Found, Rows, Scores
+from data_pipeline.negatives.margins import Margins, wanted
+from data_pipeline.negatives.neighbours import NONE, Found, Rows, Scores, Vectors
 from data_pipeline.negatives.picture_column import Column
 from data_pipeline.negatives.search import search
 from data_pipeline.negatives.shard_task import Done, Task
@@ -30,6 +31,7 @@ from data_pipeline.negatives.statistics import (
 from data_pipeline.negatives.swaps import ROLES
 from data_pipeline.negatives.text_neighbours import Sentences
 from data_pipeline.negatives.text_tables import Tables
+from data_pipeline.negatives.text_vectors import TextEncoder
 
 DRAWN = 2000  # random pairs of a dataset and split that the mined ones are held against
 SHOWN = 3  # pictures, and texts of each role, that the report shows of a dataset and split
@@ -77,6 +79,7 @@ class MinedTexts:
     known_true: int
     edits: Edits
     given: int
+    margins: Margins | None
 
 
 def mine_pictures(place: Place, column: Column, settings: NegativesParams) -> MinedPictures:
@@ -99,14 +102,22 @@ def mine_pictures(place: Place, column: Column, settings: NegativesParams) -> Mi
     return MinedPictures(near, facts, certificate)
 
 
-def mine_texts(place: Place, column: Column, tables: Tables, settings: NegativesParams) -> MinedTexts:
+def mine_texts(
+    place: Place,
+    column: Column,
+    tables: Tables,
+    encoder: TextEncoder,
+    settings: NegativesParams,
+    workers: int,
+) -> MinedTexts:
     """Nearest other texts, random ones, and the image sets of the edits."""
     here = tables.texts.filter(split=place.split)
     asked = here.filter(pl.col("answer").is_not_null(), role="question")
     sentences = text_neighbours.sentences(here.filter(pl.col("role").is_in(ROLES)), asked)
-    vectors_UD = tfidf.vectors(sentences.different, settings.text.dimensions)
-    alone_U, wanted = np.arange(len(vectors_UD)), settings.text.range_max
-    found, certificate = search(f"texts of {place.name}", vectors_UD, alone_U, wanted, settings)
+    what = f"texts of {place.name}"
+    vectors_UD = text_vectors.vectors(encoder, sentences.different, workers, what)
+    alone_U = np.arange(len(vectors_UD))
+    found, certificate = search(what, vectors_UD, alone_U, settings.text.range_max, settings)
     random, count = place.random("draws"), len(sentences.said)
     sampled = np.sort(random.permutation(count)[:DRAWN])
     rows, chances, known = text_neighbours.draws(sentences, vectors_UD, sampled, random)
@@ -122,7 +133,19 @@ def mine_texts(place: Place, column: Column, tables: Tables, settings: Negatives
         known_true=int(known.sum()),
         edits=image_sets.members(here.filter(role="edit"), column, tables.keys),
         given=int(here["negatives"].list.len().sum()),
+        margins=_margins(column, sentences, vectors_UD, settings.text),
     )
+
+
+def _margins(
+    column: Column, sentences: Sentences, vectors_UD: Vectors, settings: TextSelection
+) -> Margins | None:
+    """The margins with the vectors that they compare, if one is set."""
+    if not wanted(settings):
+        return None
+    picture_of = np.searchsorted(np.array(column.keys), sentences.table["key"].to_numpy())
+    limits = settings.absolute_margin, settings.relative_margin
+    return Margins(*limits, column.vectors, column.present, vectors_UD, picture_of)
 
 
 def tasks(
@@ -141,7 +164,7 @@ def tasks(
         anchors = np.flatnonzero((table["shard"] == shard).to_numpy())
         random = place.random(f"candidates of {shard}")
         candidates, passed = text_neighbours.candidates(
-            texts.sentences, texts.found, anchors, settings.text, random
+            texts.sentences, texts.found, anchors, settings.text, random, texts.margins
         )
         counts += passed
         drawn = texts.drawn[anchors]

@@ -10,6 +10,7 @@ from data_pipeline.negatives.wording import singular
 
 Box = tuple[float, float, float, float]
 CLEAR = 0.1  # of the picture's side between two centres, below which no side is told
+SAME_PLACE = 0.5  # intersection over union from which two boxes of one name may show the same
 SHARED = 0.5  # of the smaller extent: boxes that overlap more along an axis have no order on it
 
 # relation → (axis, whether the subject has the smaller coordinate)

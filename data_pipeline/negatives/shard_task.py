@@ -18,7 +18,7 @@ from contract.record import Near, Negatives, NegText, TextNegatives
 from data_pipeline.negatives.claims import read
 from data_pipeline.negatives.neighbours import NONE, Rows
 from data_pipeline.negatives.picture_column import as_near
-from data_pipeline.negatives.scene import Box, Scene, overlap, scene
+from data_pipeline.negatives.scene import SAME_PLACE, Box, Scene, overlap, scene
 from data_pipeline.negatives.statistics import Example, NearExample
 from data_pipeline.negatives.swaps import ROLES, Words, swaps
 from data_pipeline.negatives.text_neighbours import Candidates
@@ -26,7 +26,6 @@ from data_pipeline.negatives.truth import truth
 from data_pipeline.shards.shard_writer import Sample, write_shard
 
 SUFFIX = "neg.json"
-SAME_PLACE = 0.5  # intersection over union from which two boxes of one name may show the same
 Row = Mapping[str, Any]
 
 

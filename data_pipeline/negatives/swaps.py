@@ -66,7 +66,7 @@ def swaps(
     where the annotations deny the text itself, which then gets none.
     """
     claims = read(text, words.nouns)
-    if truth(claims, scene) is False:
+    if truth(claims, scene, about) is False:
         return [], Counter(contradicted=1)
     kept: list[Swap] = []
     ends: Counter[str] = Counter()
@@ -88,7 +88,7 @@ def _first_false(
 ) -> Swap | None:
     for other in place.others[:TRIES]:
         changed = replace(text, place.word, other)
-        verdict = truth(read(changed, nouns), scene)
+        verdict = truth(read(changed, nouns), scene, about)
         if verdict is None and about and place.phrase_of_one and _is_not(other, about, scene):
             verdict = False
         end = {False: "kept", True: "true", None: "unknown"}[verdict]

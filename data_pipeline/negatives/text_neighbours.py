@@ -16,6 +16,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from contract.params import TextSelection
+from data_pipeline.negatives.margins import Margins, too_like
 from data_pipeline.negatives.neighbours import NONE, Found, Rows, Scores, Vectors
 from data_pipeline.negatives.selection import Mask, order
 from data_pipeline.negatives.wording import plain
@@ -110,12 +111,15 @@ def candidates(
     anchors_A: Rows,
     settings: TextSelection,
     random: np.random.Generator,
+    margins: Margins | None = None,
 ) -> tuple[Candidates, Counter[str]]:
     """What is left of the anchors' neighbours, and what the filters took. found: of the different texts."""
-    near_AK, scores_AK = found.rows[sentences.said[anchors_A]], found.cosines[sentences.said[anchors_A]]
+    own_A = sentences.said[anchors_A]
+    near_AK, scores_AK = found.rows[own_A], found.cosines[own_A]
     counts: Counter[str] = Counter()
     allowed_AK = near_AK != NONE
-    for name, out_AK in known_true(sentences, anchors_A, near_AK).items():
+    filters = known_true(sentences, anchors_A, near_AK) | too_like(margins, anchors_A, own_A, near_AK)
+    for name, out_AK in filters.items():
         counts[name] += int((allowed_AK & out_AK).sum())
         allowed_AK &= ~out_AK
     columns_AK, count_A, passed = order(scores_AK, allowed_AK, settings, random)

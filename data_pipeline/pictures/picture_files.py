@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import simplejpeg
@@ -19,6 +20,7 @@ from contract.errors import RawDataError
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 178_000_000  # 5454 × 3866 exists in NLVR2; a decompression bomb is far above this
+MAX_BYTES = 1 << 29  # MAX_PIXELS stored as plain RGB
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 EXTENSIONS = {
     "JPEG": {".jpg", ".jpeg"},
@@ -64,22 +66,32 @@ def open_picture(path: Path) -> Picture:
 
 
 def read(path: Path) -> bytes:
-    """The file's bytes. RawDataError when there are none to read, or the name can be no file's."""
+    """The file's bytes, of a file too large for `decode` its beginning.
+
+    RawDataError when there are none to read, or the name can be no file's.
+    """
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        status = path.stat()
+        if not S_ISREG(status.st_mode):  # to open a pipe would wait for a writer
+            raise RawDataError(path, "is no regular file")
+        with path.open("rb") as file:
+            return file.read(min(status.st_size, MAX_BYTES + 1))
+    except (FileNotFoundError, NotADirectoryError):
         raise RawDataError(path, "no such picture file") from None
     except (OSError, ValueError) as error:  # a name too long, or with a null character
         raise RawDataError(path, "cannot be read", found=getattr(error, "strerror", error)) from None
 
 
 def decode(content: bytes, path: Path) -> Picture:
-    """Identify and decode a file's bytes. RawDataError when they are damaged or too many pixels."""
+    """Identify and decode a file's bytes. RawDataError when they are damaged, or too many bytes or pixels."""
+    if len(content) > MAX_BYTES:
+        raise RawDataError(path, "is too large for a picture", expected=f"at most {MAX_BYTES:,} bytes")
     header = _header(content, path)
     _check_size(header, path)
     if header.format == "PNG" and content.rfind(PNG_END) < 0:  # Pillow does not miss it
         raise _damaged(path, "the end of the PNG is missing")
-    pixels = _decode_jpeg(content, path) if _is_plain_jpeg(header) else _decode_other(header, path)
+    is_jpeg = _format(header) == "JPEG"
+    pixels = _decode_jpeg(content, header.mode, path) if is_jpeg else _decode_other(header, path)
     return Picture(pixels, _format(header), header.mode, len(content), hashlib.sha256(content).hexdigest())
 
 
@@ -105,16 +117,19 @@ def _format(header: Image.Image) -> str:
     return "JPEG" if header.format == "MPO" else str(header.format)
 
 
-def _is_plain_jpeg(header: Image.Image) -> bool:
-    return _format(header) == "JPEG" and header.mode in ("L", "RGB")
-
-
-def _decode_jpeg(content: bytes, path: Path) -> Pixels:
+def _decode_jpeg(content: bytes, mode: str, path: Path) -> Pixels:
     """libjpeg-turbo, strict: a truncated scan raises where Pillow may return grey."""
     try:
-        return simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True)
+        if mode != "CMYK":
+            return simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True)
+        return _of_inks(simplejpeg.decode_jpeg(content, colorspace="CMYK", strict=True))
     except ValueError as error:
         raise _damaged(path, error) from None
+
+
+def _of_inks(stored: Pixels) -> Pixels:
+    """uint8 [H,W,4], 255 for no ink, as every known program writes CMYK into a JPEG → [H,W,3]."""
+    return np.asarray(Image.frombytes("CMYK", stored.shape[1::-1], (255 - stored).tobytes()).convert("RGB"))
 
 
 def _decode_other(header: Image.Image, path: Path) -> Pixels:

@@ -73,10 +73,10 @@ def read(source: Source) -> Iterator[Row]:
         captions = source.find(f"captions/cap.rc2.{split}.json", official=OFFICIAL)
         pictures: set[str] = set()
         yield from _gallery(source, split, gallery, pictures)
-        yield from _captions(captions, split, pictures)
+        yield from _captions(captions, source.at(captions), split, pictures)
         if options.captions_ext:
             extended = source.find(f"captions_ext/cap.ext.rc2.{split}.json", official=OFFICIAL)
-            yield from _extended(extended, split, pictures)
+            yield from _extended(extended, source.at(extended), split, pictures)
 
 
 def _note_other_splits(source: Source) -> None:
@@ -86,24 +86,25 @@ def _note_other_splits(source: Source) -> None:
 
 
 def _gallery(source: Source, split: str, path: Path, pictures: set[str]) -> Iterator[Row]:
+    listed = source.at(path)
     for picture, raw in members_of_object(path):
-        at = At(path.name, f"/{picture}")
+        at = listed.inside(picture)
         try:
             file = source.file(f"img_raw/{_file.decode(raw)}")
         except DECODE_ERRORS as error:
             yield reject("images", picture, "malformed", at, raw, problem(error))
             continue
         pictures.add(picture)
-        yield Image(picture, file, source.drop, split, None, None, [f"cirr:{picture}"], *at)
+        yield Image(picture, file, split, None, None, [f"cirr:{picture}"], *at)
 
 
-def _captions(path: Path, split: str, pictures: set[str]) -> Iterator[Row]:
+def _captions(path: Path, file: At, split: str, pictures: set[str]) -> Iterator[Row]:
     for number, raw in members_of_array(path):
-        at = At(path.name, f"/{number}")
+        at = file.inside(number)
         try:
             pair = _pair.decode(raw)
         except DECODE_ERRORS as error:
-            name = id_of(raw, "pairid") or f"{path.name}/{number}"
+            name = id_of(raw, "pairid") or at.name
             yield reject("texts", name, "malformed", at, raw, problem(error))
             continue
         yield from _text(pair, split, raw, at, pictures)
@@ -114,10 +115,10 @@ def _text(pair: Pair, split: str, raw: Raw, at: At, pictures: set[str]) -> Itera
     if wrong := _wrong(pair, split, pictures):
         yield reject("texts", name, wrong[0], at, raw, wrong[1])
         return
-    for reason, detail in _doubts(pair):
+    for reason, detail in _doubts(pair, pictures):
         yield flag("texts", name, reason, at, raw, detail)
     members = [member for member in pair.img_set.members if member != pair.reference]
-    aims, edit = targets(pair), pair.caption
+    aims, edit = [picture for picture in targets(pair) if picture in pictures], pair.caption
     yield Text(name, pair.reference, "edit", edit, None, "", aims, members, [], [], split, *at)
 
 
@@ -138,10 +139,12 @@ def _wrong(pair: Pair, split: str, pictures: set[str]) -> tuple[str, str] | None
     return ("wrong_members", f"the set lacks {', '.join(missing)}") if missing else None
 
 
-def _doubts(pair: Pair) -> Iterator[tuple[str, str]]:
+def _doubts(pair: Pair, pictures: set[str]) -> Iterator[tuple[str, str]]:
     """(reason, detail) of what is odd about the label; target_hard stays the label."""
     if pair.target_hard is None or not pair.target_soft:
         return
+    if unknown := [picture for picture in targets(pair) if picture not in pictures]:
+        yield "unknown_picture", f"soft targets left out: {', '.join(unknown)}"
     if pair.target_hard not in pair.target_soft:
         yield "target_not_in_soft", f"target_soft holds {', '.join(sorted(pair.target_soft))}"
     elif pair.target_soft[pair.target_hard] != 1.0:
@@ -159,17 +162,17 @@ def targets(pair: Pair) -> list[str]:
     return [pair.target_hard, *(p for _, p in soft if p not in (pair.target_hard, pair.reference))]
 
 
-def _extended(path: Path, split: str, pictures: set[str]) -> Iterator[Text | Finding]:
+def _extended(path: Path, file: At, split: str, pictures: set[str]) -> Iterator[Text | Finding]:
     for number, raw in members_of_array(path):
-        at = At(path.name, f"/{number}")
+        at = file.inside(number)
         try:
             notes = _notes.decode(raw)
         except DECODE_ERRORS as error:
-            name = id_of(raw, "pairid") or f"{path.name}/{number}"
+            name = id_of(raw, "pairid") or at.name
             yield reject("texts", f"{name}.ext", "malformed", at, raw, problem(error))
             continue
         for key, content in notes.caption_extend.items():
-            name, here = f"{notes.pairid}.ext{key}", at.inside(f"caption_extend/{key}")
+            name, here = f"{notes.pairid}.ext{key}", at.inside("caption_extend", key)
             if reason := _wrong_note(notes.reference, content, pictures):
                 yield reject("texts", name, reason, here, content)
             else:

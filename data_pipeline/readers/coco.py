@@ -13,11 +13,19 @@ import msgspec
 from msgspec import Struct
 
 from contract.params import Strict, convert
-from data_pipeline.reading.coco_instances import Id, Picture, open_file, pictures, regions
+from data_pipeline.reading.coco_instances import (
+    File,
+    Id,
+    Picture,
+    category_names,
+    open_file,
+    pictures,
+    regions,
+)
 from data_pipeline.reading.coco_masks import Size
 from data_pipeline.reading.json_stream import decode_each, id_of
 from data_pipeline.reading.sources import At, Source, reject
-from data_pipeline.tables import Finding, Image, Row, Text
+from data_pipeline.tables import Finding, Image, PassedOver, Row, Text
 
 OFFICIAL = "{} of annotations_trainval{}.zip of cocodataset.org"
 
@@ -37,22 +45,23 @@ class Caption(Struct):
 _caption = msgspec.json.Decoder(Caption)
 
 
-def read(source: Source) -> Iterator[Row]:
+def read(source: Source) -> Iterator[Row | PassedOver]:
     """Pictures, boxes, then captions, of each split that the drop's `shards` names."""
     options = convert(dict(source.options), Options, f"{source.where}.options")
     _note_other_splits(source, options.year)
     for split in source.splits:
         sizes: dict[int, Size] = {}
         instances = _annotations(source, "instances", split, options.year)
-        content = open_file(instances)
-        for at, found in pictures(instances, content):
+        content, file = open_file(instances), source.at(instances)
+        for at, found in pictures(file, content):
             if isinstance(found, Finding):
                 yield found
                 continue
             sizes[found.id] = found.size
             yield _image(source, split, options.year, found, at)
-        yield from regions(instances, content, sizes)
-        yield from _captions(_annotations(source, "captions", split, options.year), split)
+        yield from regions(file, content, category_names(instances, content), sizes)
+        captions = _annotations(source, "captions", split, options.year)
+        yield from _captions(open_file(captions), source.at(captions), split)
 
 
 def _annotations(source: Source, kind: str, split: str, year: str) -> Path:
@@ -70,15 +79,14 @@ def _note_other_splits(source: Source, year: str) -> None:
 def _image(source: Source, split: str, year: str, found: Picture, at: At) -> Image:
     file = source.file(f"{split}{year}/{found.file_name}")
     ids = [f"coco:{found.id}"]
-    return Image(str(found.id), file, source.drop, split, found.width, found.height, ids, *at)
+    return Image(str(found.id), file, split, found.width, found.height, ids, *at)
 
 
-def _captions(path: Path, split: str) -> Iterator[Text | Finding]:
-    content = open_file(path)
+def _captions(content: File, file: At, split: str) -> Iterator[Text | Finding]:
     for number, found, wrong in decode_each(content.annotations, _caption):
-        at, raw = At(path.name, f"/annotations/{number}"), content.annotations[number]
+        at, raw = file.inside("annotations", str(number)), content.annotations[number]
         if found is None:
-            yield reject("texts", id_of(raw, "id") or f"{path.name}/{number}", "malformed", at, raw, wrong)
+            yield reject("texts", id_of(raw, "id") or at.name, "malformed", at, raw, wrong)
             continue
         yield Text(
             str(found.id), str(found.image_id), "caption", found.caption, None, "", [], [], [], [], split, *at

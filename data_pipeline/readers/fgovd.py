@@ -14,7 +14,7 @@ from msgspec import Meta, Raw, Struct
 
 from contract.errors import ParamsError
 from contract.params import Strict, convert
-from data_pipeline.reading.json_lines import records
+from data_pipeline.reading.json_lines import record_files, records
 from data_pipeline.reading.json_stream import DECODE_ERRORS, Int32, problem
 from data_pipeline.reading.sources import At, Source, flag, reject
 from data_pipeline.tables import Finding, Image, NegativeText, Region, Row, Text
@@ -41,20 +41,17 @@ class Expression(Struct):
 
 
 _expression = msgspec.json.Decoder(Expression)
-Regions = dict[tuple[float, ...], str]  # the boxes of a picture so far → their ids
 
 
 def read(source: Source) -> Iterator[Row]:
     """Files by name; a picture and a box come with the first row that names them."""
     convert(dict(source.options), Options, f"{source.where}.options")
     split = _only_split(source)
-    pictures: dict[str, Regions] = {}
-    for name in sorted(path.name for path in source.root.glob("*_llava.json*")) or [
-        "e_attributes_llava.jsonl"
-    ]:
+    pictures: dict[str, set[str]] = {}  # → their boxes so far
+    for name in record_files(source.root, "*_llava") or ["e_attributes_llava.jsonl"]:
         path = source.find(name, official=OFFICIAL)
         for number, raw in records(path):
-            text, at = f"{path.stem}/{number}", At(path.name, f"/{number}")
+            text, at = source.file(f"{path.stem}/{number}"), source.at(path).inside(number)
             try:
                 found = _expression.decode(raw)
             except DECODE_ERRORS as error:
@@ -81,19 +78,19 @@ def _rows(
     found: Expression,
     raw: Raw,
     at: At,
-    pictures: dict[str, Regions],
+    pictures: dict[str, set[str]],
 ) -> Iterator[Image | Region | Text | Finding]:
     picture, _ = splitext(found.img_path)
     if picture not in pictures:
-        pictures[picture] = {}
+        pictures[picture] = set()
         file, ids = source.file(found.img_path), [f"coco:{found.image_id}"]
-        yield Image(picture, file, source.drop, split, found.width, found.height, ids, *at)
-    regions, (x, y, w, h) = pictures[picture], found.bbox
-    if (x, y, w, h) not in regions:
-        regions[x, y, w, h] = str(len(regions))
-        yield Region(picture, regions[x, y, w, h], x, y, w, h, "", [], False, [], *at)
+        yield Image(picture, file, split, found.width, found.height, ids, *at)
+    region, (x, y, w, h) = ",".join(map(str, found.bbox)), found.bbox  # the same id in every drop
+    if region not in pictures[picture]:
+        pictures[picture].add(region)
+        yield Region(picture, region, x, y, w, h, "", [], False, [], *at)
     if len(found.neg_expression) != NEGATIVES:
         yield flag("texts", text, "negatives_not_ten", at, raw, f"{len(found.neg_expression)}")
     false = [NegativeText(content, "given") for content in found.neg_expression]
-    about, content = [regions[x, y, w, h]], found.pos_expression[0]
-    yield Text(text, picture, "phrase", content, None, found.test_type, [], [], about, false, split, *at)
+    content, kind = found.pos_expression[0], found.test_type
+    yield Text(text, picture, "phrase", content, None, kind, [], [], [region], false, split, *at)

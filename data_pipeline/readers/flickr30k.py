@@ -9,16 +9,15 @@ whole, or nothing visible) leaves its phrases without a link. Corners are 1-base
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, tostring
 
 from contract.errors import RawDataError
 from contract.params import Strict, convert
 from data_pipeline.reading.small_file import lines
-from data_pipeline.reading.sources import At, Source, flag, reject
+from data_pipeline.reading.sources import At, Source, reject
 from data_pipeline.reading.xml_tree import parse
-from data_pipeline.tables import Entity, Finding, Image, Region, Row, Text
+from data_pipeline.tables import Entity, Finding, Image, PassedOver, Region, Row, Text
 
 OFFICIAL = "{} of github.com/BryanPlummer/flickr30k_entities (folders: annotations.zip)"
 SPLITS = ("train", "val", "test")
@@ -59,7 +58,7 @@ class Box(NamedTuple):
     at: At
 
 
-def read(source: Source) -> Iterator[Row]:
+def read(source: Source) -> Iterator[Row | PassedOver]:
     """Pictures in the order of the split lists, evaluation first, each with its boxes and captions."""
     convert(dict(source.options), Options, f"{source.where}.options")
     _note_other_splits(source)
@@ -69,8 +68,9 @@ def read(source: Source) -> Iterator[Row]:
     seen: set[str] = set()
     for split in sorted(source.splits, key=lambda name: name == "train"):
         listed = source.find(f"{split}.txt", official=OFFICIAL.format(f"{split}.txt"))
+        file = source.at(listed)
         for number, line in enumerate(lines(listed)):
-            at, picture = At(listed.name, f"/{number}"), line.strip()
+            at, picture = file.inside(str(number)), line.strip()
             if picture in seen:
                 yield reject("images", picture, "duplicate_picture", at, picture)
             elif not PICTURE.fullmatch(picture):
@@ -96,17 +96,20 @@ def _unrelated(source: Source) -> set[str]:
     return {f"{row[0]}#{int(row[1]) - 1}" for row in rows if len(row) == 2 and SIDE.fullmatch(row[1])}
 
 
-def _picture(source: Source, picture: str, split: str, at: At, unrelated: set[str]) -> Iterator[Row]:
-    root = Element("annotation")
+def _picture(
+    source: Source, picture: str, split: str, at: At, unrelated: set[str]
+) -> Iterator[Row | PassedOver]:
+    root, boxed = Element("annotation"), source.root / f"Annotations/{picture}.xml"
     try:
-        root = parse(source.root / f"Annotations/{picture}.xml")
+        root = parse(boxed)
     except RawDataError as error:
-        yield _unusable(picture, At(f"Annotations/{picture}.xml", ""), error)
+        yield _unusable("regions", picture, source.at(boxed), error)
     file = source.file(f"flickr30k-images/{picture}.jpg")
-    yield Image(picture, file, source.drop, split, *_size(root), [f"flickr:{picture}"], *at)
+    width, height = _size(root)
+    yield Image(picture, file, split, width, height, [f"flickr:{picture}"], *at)
     boxes, captions = [], []
-    for found in (*_boxes(picture, root), *_captions(source.root, picture, unrelated)):
-        if isinstance(found, Finding):
+    for found in (*_boxes(picture, root, source.at(boxed)), *_captions(source, picture, unrelated)):
+        if isinstance(found, Finding | PassedOver):
             yield found
         elif isinstance(found, Box):
             boxes.append(found)
@@ -116,9 +119,9 @@ def _picture(source: Source, picture: str, split: str, at: At, unrelated: set[st
     yield from _texts(picture, split, captions, boxes)
 
 
-def _unusable(picture: str, at: At, error: RawDataError) -> Finding:
-    detail = f"{at.source_file}: {error.found or error.problem}"
-    return flag("images", picture, "annotation_unusable", at, picture, detail)
+def _unusable(table: str, picture: str, at: At, error: RawDataError) -> Finding:
+    """All that a file says of a picture, counted as one row: how many it held nobody knows."""
+    return reject(table, picture, "annotation_unusable", at, picture, str(error.found or error.problem))
 
 
 def _size(root: Element) -> tuple[int | None, int | None]:
@@ -129,15 +132,17 @@ def _size(root: Element) -> tuple[int | None, int | None]:
     return None, None
 
 
-def _boxes(picture: str, root: Element) -> Iterator[Box | Finding]:
+def _boxes(picture: str, root: Element, file: At) -> Iterator[Box | Finding | PassedOver]:
     """Objects with a box; one that neither has a box nor says that it needs none is malformed."""
     for number, thing in enumerate(root.findall("object")):
-        at = At(f"Annotations/{picture}.xml", f"/object/{number}")
+        at = file.inside("object", str(number))
         chains = [(name.text or "").strip() for name in thing.findall("name")]
         try:
             if thing.find("bndbox") is not None:
                 yield Box(str(number), chains, zero_based(thing), at)
-            elif "1" not in (thing.findtext("scene", "").strip(), thing.findtext("nobndbox", "").strip()):
+            elif "1" in (thing.findtext("scene", "").strip(), thing.findtext("nobndbox", "").strip()):
+                yield PassedOver("regions", 1, "without a box, as its own flag says")
+            else:
                 raise ValueError("neither a box nor a flag that says why")
         except ValueError as error:
             record = tostring(thing, "unicode")
@@ -151,15 +156,16 @@ def zero_based(thing: Element) -> tuple[float, float, float, float]:
     return x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1
 
 
-def _captions(root: Path, picture: str, unrelated: set[str]) -> Iterator[Caption | Finding]:
-    file = f"Sentences/{picture}.txt"
+def _captions(source: Source, picture: str, unrelated: set[str]) -> Iterator[Caption | Finding]:
+    path = source.root / f"Sentences/{picture}.txt"
+    file = source.at(path)
     try:
-        found = lines(root / file)
+        found = lines(path)
     except RawDataError as error:
-        yield _unusable(picture, At(file, ""), error)
+        yield _unusable("texts", picture, file, error)
         return
     for number, line in enumerate(found):
-        text, at = f"{picture}#{number}", At(file, f"/{number}")
+        text, at = f"{picture}#{number}", file.inside(str(number))
         if text in unrelated:
             yield reject("texts", text, "unrelated_caption", at, line)
             continue
@@ -179,7 +185,7 @@ def unmarked(line: str) -> tuple[str, list[Phrase]]:
         content += words
         done = match.end()
     content += line[done:]
-    if "/EN#" in content or content.count("[") != content.count("]"):
+    if "/EN#" in content:
         raise ValueError("markup that is not [/EN#chain/type words]")
     return content, phrases
 

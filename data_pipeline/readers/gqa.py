@@ -25,7 +25,7 @@ from data_pipeline.reading.json_stream import (
     members_of_object,
     problem,
 )
-from data_pipeline.reading.sources import At, Source, flag, reject
+from data_pipeline.reading.sources import At, Source, pointer, reject
 from data_pipeline.tables import Block, Entity, Finding, Image, Region, Row, Text
 
 WITHHELD = ("testdev", "test", "challenge", "submission")  # splits without scene graphs
@@ -104,12 +104,13 @@ def read(source: Source) -> Iterator[Row | Block]:
     """Scene graphs, then questions, of each split that the drop's `shards` names."""
     options = convert(dict(source.options), Options, f"{source.where}.options")
     _note_other_splits(source, options)
+    texts: set[str] = set()
     for split in source.splits:
         pictures: set[str] = set()
         if options.scene_graphs and split not in WITHHELD:
             yield from _scene_graphs(source, split, pictures)
         for path in _question_files(source, split, options.questions):
-            yield from _questions(source, split, path, pictures)
+            yield from _questions(source, split, path, pictures, texts)
 
 
 def _question_files(source: Source, split: str, questions: str) -> list[Path]:
@@ -136,21 +137,22 @@ def _note_other_splits(source: Source, options: Options) -> None:
 def _scene_graphs(source: Source, split: str, pictures: set[str]) -> Iterator[Row | Block]:
     name = f"{split}_sceneGraphs.json"
     path = source.find(name, f"sceneGraphs/{name}", official="sceneGraphs.zip of the GQA site")
-    shared = {"crowd": False, "mask": [], "source_file": name}
+    file = source.at(path)
+    shared = {"crowd": False, "mask": [], "drop": file.drop, "source_file": file.source_file}
     members = members_of_object(path)
     while some := list(islice(members, AT_ONCE)):
         regions: list[Cells] = []
         for picture, raw in some:
-            at = At(name, f"/{picture}")
+            at = file.inside(picture)
             try:
                 graph, spoiled = _graph_of(picture, raw, at)
             except DECODE_ERRORS as error:
-                yield flag("images", picture, "malformed", at, raw, problem(error))
+                yield reject("regions", picture, "malformed", at, raw, problem(error))
                 continue
             pictures.add(picture)
             yield _image(source, picture, split, at, graph.width, graph.height)
             yield from spoiled
-            regions += _regions(picture, graph)
+            regions += _regions(picture, graph, at.inside("objects").position)
         yield Block(Region, REGION, regions, shared)
 
 
@@ -164,25 +166,28 @@ def _graph_of(picture: str, raw: Raw, at: At) -> tuple[SceneGraph, list[Finding]
     objects = decode_each(list(unsure.objects.values()), _object)
     for (key, one), (_, found, wrong) in zip(unsure.objects.items(), objects, strict=True):
         if found is None:
-            here = at.inside(f"objects/{key.text}")
+            here = at.inside("objects", key.text)
             spoiled.append(reject("regions", f"{picture}/{key.text}", "malformed", here, one, wrong))
         else:
             graph.objects[key] = found
     return graph, spoiled
 
 
-def _regions(picture: str, graph: SceneGraph) -> list[Cells]:
-    place = f"/{picture}/objects/"
+def _regions(picture: str, graph: SceneGraph, place: str) -> list[Cells]:
     return [
-        (picture, key.text, one.x, one.y, one.w, one.h, one.name, one.attributes, place + key.text)
+        (picture, key.text, one.x, one.y, one.w, one.h, one.name, one.attributes, place + pointer(key.text))
         for key, one in graph.objects.items()
     ]
 
 
-def _questions(source: Source, split: str, path: Path, pictures: set[str]) -> Iterator[Row | Block]:
-    file, names = path.name, set[str]()
-    of_texts = {"split": split, "source_file": file, **dict.fromkeys(LISTS, [])}
-    of_entities = {"name": None, "source": "annotated", "source_file": file}
+def _questions(
+    source: Source, split: str, path: Path, pictures: set[str], names: set[str]
+) -> Iterator[Row | Block]:
+    """names: ids of the drop's questions so far."""
+    file = source.at(path)
+    shared = {"drop": file.drop, "source_file": file.source_file}
+    of_texts = {"split": split, **dict.fromkeys(LISTS, []), **shared}
+    of_entities = {"name": None, "source": "annotated", **shared}
     members = members_of_object(path)
     while some := list(islice(members, AT_ONCE)):
         texts: list[Cells] = []
@@ -194,27 +199,27 @@ def _questions(source: Source, split: str, path: Path, pictures: set[str]) -> It
                 continue
             if found.imageId not in pictures:
                 pictures.add(found.imageId)
-                yield _image(source, found.imageId, split, At(file, f"/{name}"))
+                yield _image(source, found.imageId, split, file.inside(name))
             _add_texts(name, found, texts, entities)
         yield Block(Text, TEXT, texts, of_texts)
         yield Block(Entity, ENTITY, entities, of_entities)
 
 
-def _question_of(name: str, raw: Raw, file: str, names: set[str]) -> Question | Finding:
-    """The record, or why it is left out. `names`: ids so far."""
+def _question_of(name: str, raw: Raw, file: At, names: set[str]) -> Question | Finding:
+    """The record, or why it is left out. names: as in _questions."""
     if name in names:
-        return reject("texts", name, "duplicate_id", At(file, f"/{name}"), raw)
+        return reject("texts", name, "duplicate_id", file.inside(name), raw)
     names.add(name)
     try:
         return _question.decode(raw)
     except DECODE_ERRORS as error:
-        return reject("texts", name, "malformed", At(file, f"/{name}"), raw, problem(error))
+        return reject("texts", name, "malformed", file.inside(name), raw, problem(error))
 
 
 def _add_texts(name: str, found: Question, texts: list[Cells], entities: list[Cells]) -> None:
     """The question, and its full answer as a statement that is true of the picture."""
     kind = f"{found.types.structural}/{found.types.semantic}" if found.types else ""
-    position = f"/{name}"
+    position = pointer(name)
     spans = found.annotations or NO_SPANS
     texts.append((name, found.imageId, "question", found.question, found.answer, kind, position))
     if spans.question:
@@ -265,7 +270,7 @@ def _image(
     source: Source, picture: str, split: str, at: At, width: int | None = None, height: int | None = None
 ) -> Image:
     file = source.file(f"images/{picture}.jpg")
-    return Image(picture, file, source.drop, split, width, height, _source_ids(picture), *at)
+    return Image(picture, file, split, width, height, _source_ids(picture), *at)
 
 
 def _source_ids(picture: str) -> list[str]:

@@ -20,11 +20,11 @@ from msgspec import Meta, Struct
 from contract.errors import RawDataError
 from contract.params import Strict, convert
 from data_pipeline.reading import plain_pickle
-from data_pipeline.reading.coco_instances import Id, Picture, open_file, pictures, regions
+from data_pipeline.reading.coco_instances import Id, Picture, category_names, open_file, pictures, regions
 from data_pipeline.reading.coco_masks import Size
 from data_pipeline.reading.json_stream import problem
 from data_pipeline.reading.sources import At, Source, reject
-from data_pipeline.tables import Entity, Finding, Image, Region, Row, Text
+from data_pipeline.tables import Entity, Finding, Image, PassedOver, Region, Row, Text
 
 OFFICIAL = "the RefCOCO download of github.com/lichengunc/refer"
 MOST_SENTENCES = 1000  # of one expression; the official ones have a few
@@ -67,19 +67,21 @@ class Located(NamedTuple):
     expression: Expression
 
 
-def read(source: Source) -> Iterator[Row]:
+def read(source: Source) -> Iterator[Row | PassedOver]:
     """Pictures, boxes, then expressions, of the splits that the drop's `shards` names."""
     options = convert(dict(source.options), Options, f"{source.where}.options")
-    every, wrong = _expressions(_refs(source, options.split_by))
+    refs = _refs(source, options.split_by)
+    every, wrong = _expressions(refs, source.at(refs))
     yield from wrong
     _note_other_splits(source, every)
     chosen = [found for found in every if found.expression.split in source.splits]
+    yield PassedOver("texts", _sentences(every) - _sentences(chosen), "of a split that is not read")
     instances = source.find("instances.json", official=OFFICIAL)
-    content = open_file(instances)
+    content, file = open_file(instances), source.at(instances)
     sizes: dict[int, Size] = {}
     listed: set[int] = set()
     splits = _splits_of_pictures(chosen, source.splits)
-    for at, found in pictures(instances, content):
+    for at, found in pictures(file, content):
         if isinstance(found, Finding):
             yield found
             continue
@@ -88,10 +90,12 @@ def read(source: Source) -> Iterator[Row]:
             sizes[found.id] = found.size
             yield from _images(source, options.pictures, splits[found.id], found, at)
     _note_silent_pictures(source, listed, every)
+    yield PassedOver("images", len(listed - sizes.keys()), "without an expression that is read")
     boxes = set()
-    for row in regions(instances, content, sizes, others=listed):
-        boxes.add(f"{row.picture}/{row.region}" if isinstance(row, Region) else row.id)
+    for row in regions(file, content, category_names(instances, content), sizes, others=listed):
         yield row
+        if not isinstance(row, PassedOver):
+            boxes.add(f"{row.picture}/{row.region}" if isinstance(row, Region) else row.id)
     for at, expression in chosen:
         lost = expression.image_id in sizes and expression.region not in boxes
         yield from _phrases(expression, lost, at)
@@ -103,7 +107,7 @@ def _refs(source: Source, split_by: str) -> Path:
     return source.find(f"refs({split_by}).p", official=official)
 
 
-def _expressions(path: Path) -> tuple[list[Located], list[Finding]]:
+def _expressions(path: Path, file: At) -> tuple[list[Located], list[Finding]]:
     """Every expression of the file once, and what is wrong with the others."""
     refs = plain_pickle.load(path)
     if not isinstance(refs, list):
@@ -111,12 +115,10 @@ def _expressions(path: Path) -> tuple[list[Located], list[Finding]]:
     sound: dict[int, Located] = {}
     findings = []
     for number, ref in enumerate(refs):
-        at = At(path.name, f"/{number}")
+        at = file.inside(str(number))
         found, wrong = _convert(ref, Expression)
         if found is None:
-            findings.append(
-                reject("texts", f"{path.name}/{number}", "malformed", at, reprlib.repr(ref), wrong)
-            )
+            findings.append(reject("texts", at.name, "malformed", at, reprlib.repr(ref), wrong))
         elif found.ref_id in sound:
             name = f"ref {found.ref_id}"
             findings.append(reject("texts", name, "duplicate_id", at, reprlib.repr(ref)))
@@ -131,6 +133,10 @@ def _convert(plain: object, form: type[T]) -> tuple[T | None, str]:
         return msgspec.convert(plain, form), ""
     except (msgspec.ValidationError, RecursionError) as error:
         return None, problem(error)
+
+
+def _sentences(located: Iterable[Located]) -> int:
+    return sum(len(found.expression.sentences) for found in located)
 
 
 def _note_other_splits(source: Source, every: Iterable[Located]) -> None:
@@ -156,17 +162,16 @@ def _images(source: Source, folder: str, splits: list[str], found: Picture, at: 
     picture, ids = str(found.id), [f"coco:{found.id}"]
     for split in splits:
         file = source.file(f"{folder}/{found.file_name}")
-        yield Image(picture, file, source.drop, split, found.width, found.height, ids, *at)
+        yield Image(picture, file, split, found.width, found.height, ids, *at)
 
 
 def _phrases(found: Expression, lost: bool, at: At) -> Iterator[Text | Entity | Finding]:
     """lost: instances.json has no such annotation of the picture."""
     for index, plain in enumerate(found.sentences):
-        here = at.inside(f"sentences/{index}")
+        here = at.inside("sentences", str(index))
         sentence, wrong = _convert(plain, Sentence)
         if sentence is None:
-            name = f"{here.source_file}{here.position}"
-            yield reject("texts", name, "malformed", here, reprlib.repr(plain), wrong)
+            yield reject("texts", here.name, "malformed", here, reprlib.repr(plain), wrong)
         elif lost:
             name, detail = str(sentence.sent_id), f"annotation {found.ann_id} of picture {found.image_id}"
             yield reject("texts", name, "unknown_region", here, msgspec.to_builtins(sentence), detail)

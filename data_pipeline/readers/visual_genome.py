@@ -120,6 +120,7 @@ class RegionGraph(Struct):
     y: float
     width: float
     height: float
+    phrase: str | None = None
     synsets: list[Synset] = []
     objects: list[GraphObject] = []
 
@@ -145,16 +146,17 @@ def read(source: Source) -> Iterator[Row]:
     convert(dict(source.options), Options, f"{source.where}.options")
     pictures: set[str] = set()
     yield from _pictures(source, _needed(source, "image_data.json"), pictures)
-    yield from _phrases(source, _needed(source, "region_descriptions.json"), pictures)
+    descriptions = _needed(source, "region_descriptions.json")
+    yield from _phrases(source, descriptions, pictures)
     objects = _optional(source, "objects.json", "no boxes of objects")
     listed = _picture_index(objects) if objects else {}
     if objects:
         described: Index = {}
         if attributes := _optional(source, "attributes.json", "no attributes of objects"):
-            yield from _index(attributes, described)
+            yield from _index(attributes, source.at(attributes), described)
         yield from _objects(source, objects, described, pictures)
     if graphs := _optional(source, "region_graphs.json", "no spans inside phrases"):
-        yield from _graphs(graphs, listed)
+        yield from _graphs(graphs, source.at(graphs), listed, _picture_index(descriptions))
 
 
 def _needed(source: Source, name: str) -> Path:
@@ -169,8 +171,9 @@ def _optional(source: Source, name: str, without: str) -> Path | None:
 
 
 def _pictures(source: Source, path: Path, pictures: set[str]) -> Iterator[Image | Finding]:
+    file = source.at(path)
     for number, raw in members_of_array(path):
-        at = At(path.name, f"/{number}")
+        at = file.inside(number)
         try:
             found = _metadata.decode(raw)
         except DECODE_ERRORS as error:
@@ -178,8 +181,8 @@ def _pictures(source: Source, path: Path, pictures: set[str]) -> Iterator[Image 
             continue
         picture = str(found.image_id)
         pictures.add(picture)
-        file = source.file(_file_of(source, picture, found.url))
-        yield Image(picture, file, source.drop, "", found.width, found.height, _ids(found), *at)
+        name = source.file(_file_of(source, picture, found.url))
+        yield Image(picture, name, "", found.width, found.height, _ids(found), *at)
 
 
 def _ids(found: Metadata) -> list[str]:
@@ -206,17 +209,17 @@ def _undeclared(source: Source, picture: str, at: At, pictures: set[str]) -> Ite
     pictures.add(picture)
     yield flag("images", picture, "no_metadata", at, {"image_id": picture})
     file = source.file(_file_of(source, picture))
-    yield Image(picture, file, source.drop, "", None, None, [f"vg:{picture}"], *at)
+    yield Image(picture, file, "", None, None, [f"vg:{picture}"], *at)
 
 
-def _entries(path: Path, table: str) -> Iterator[tuple[At, PictureMembers | Finding]]:
+def _entries(path: Path, file: At, table: str) -> Iterator[tuple[At, PictureMembers | Finding]]:
     """Each picture's entry of a file: decoded, or the finding that says why not."""
     for number, raw in members_of_array(path):
-        at = At(path.name, f"/{number}")
+        at = file.inside(number)
         try:
             yield at, _members_of(raw)
         except DECODE_ERRORS as error:
-            name = id_of(raw, "image_id", "id") or f"{path.name}/{number}"
+            name = id_of(raw, "image_id", "id") or at.name
             yield at, reject(table, name, "malformed", at, raw, problem(error))
 
 
@@ -229,13 +232,13 @@ def _members_of(raw: Raw) -> PictureMembers:
 
 
 def _phrases(source: Source, path: Path, pictures: set[str]) -> Iterator[Row]:
-    for at, entry in _entries(path, "texts"):
+    for at, entry in _entries(path, source.at(path), "texts"):
         if isinstance(entry, Finding):
             yield entry
             continue
         yield from _undeclared(source, entry.picture, at, pictures)
         for index, found, wrong in decode_each(entry.regions, _description):
-            here = at.inside(f"regions/{index}")
+            here = at.inside("regions", str(index))
             if found is None:
                 raw = entry.regions[index]
                 yield reject("texts", id_of(raw, "region_id"), "malformed", here, raw, wrong)
@@ -250,18 +253,18 @@ def _phrase(picture: str, found: RegionDescription, at: At) -> Iterator[Region |
 
 
 def _picture_index(path: Path) -> dict[str, Raw]:
-    """Picture → its undecoded entry in objects.json, for the region graphs."""
+    """Picture → its undecoded entry in the file, for the region graphs."""
     index = {}
     for _, raw in members_of_array(path):
-        with suppress(*DECODE_ERRORS):  # reported where the objects are read
+        with suppress(*DECODE_ERRORS):  # reported where the rows are read
             index[_members_of(raw).picture] = raw
     return index
 
 
-def _index(path: Path, index: Index) -> Iterator[Finding]:
+def _index(path: Path, file: At, index: Index) -> Iterator[Finding]:
     """Fill `index`; an entry that names no picture describes no box and takes none away."""
     for number, raw in members_of_array(path):
-        at = At(path.name, f"/{number}")
+        at = file.inside(number)
         try:
             index.setdefault(_members_of(raw).picture, []).append((at, raw))
         except DECODE_ERRORS as error:
@@ -274,7 +277,7 @@ def _attributes(picture: str, entries: list[tuple[At, Raw]], said: dict[int, lis
         things = _members.decode(entry).attributes
         for number, found, wrong in decode_each(things, _described):
             if found is None or found.key is None:
-                raw, here = things[number], at.inside(f"attributes/{number}")
+                raw, here = things[number], at.inside("attributes", str(number))
                 name = f"{picture}/o{id_of(raw, 'object_id', 'id')}"
                 yield flag("regions", name, "malformed", here, raw, wrong or "no object_id")
             else:
@@ -289,7 +292,7 @@ def _undescribed(picture: str, said: dict[int, list[str]], at: At) -> Iterator[F
 
 
 def _objects(source: Source, path: Path, described: Index, pictures: set[str]) -> Iterator[Row]:
-    for at, entry in _entries(path, "regions"):
+    for at, entry in _entries(path, source.at(path), "regions"):
         if isinstance(entry, Finding):
             yield entry
             continue
@@ -297,7 +300,7 @@ def _objects(source: Source, path: Path, described: Index, pictures: set[str]) -
         said: dict[int, list[str]] = {}
         yield from _attributes(entry.picture, described.pop(entry.picture, []), said)
         for index, found, wrong in decode_each(entry.objects, _object):
-            here = at.inside(f"objects/{index}")
+            here = at.inside("objects", str(index))
             if found is None or found.key is None:
                 raw = entry.objects[index]
                 name = f"{entry.picture}/o{id_of(raw, 'object_id', 'id')}"
@@ -323,21 +326,35 @@ def _region(
     return Region(picture, f"o{key}", found.x, found.y, found.w, found.h, name, attributes, False, [], *at)
 
 
-def _graphs(path: Path, listed: dict[str, Raw]) -> Iterator[Row]:
-    for at, entry in _entries(path, "entities"):
+def _graphs(path: Path, file: At, listed: dict[str, Raw], described: dict[str, Raw]) -> Iterator[Row]:
+    for at, entry in _entries(path, file, "entities"):
         if isinstance(entry, Finding):
             yield entry
             continue
-        known = _listed(listed.get(entry.picture))
+        known, phrases = _listed(listed.get(entry.picture)), _phrases_of(described.get(entry.picture))
         for index, found, wrong in decode_each(entry.regions, _graph):
-            here = at.inside(f"regions/{index}")
+            here = at.inside("regions", str(index))
             if found is None:
                 raw = entry.regions[index]
                 yield reject("entities", id_of(raw, "region_id"), "malformed", here, raw, wrong)
                 continue
             for thing in found.objects:
                 yield from _graph_object(entry.picture, found, thing, known, here)
-            yield from _entities(found, known, here)
+            for span in _entities(found, known, here):
+                differs = found.phrase not in (None, phrases.get(found.region_id, found.phrase))
+                yield _of_another_phrase(found, span, here) if differs else span
+
+
+def _phrases_of(raw: Raw | None) -> dict[int, str]:
+    """Region → its phrase as region_descriptions.json has it: the text that spans are to lie in."""
+    regions = [] if raw is None else _members.decode(raw).regions
+    every = [found for _, found, _ in decode_each(regions, _description) if found is not None]
+    return {found.region_id: found.phrase for found in reversed(every)}  # the first of an id is the kept one
+
+
+def _of_another_phrase(graph: RegionGraph, span: Entity, at: At) -> Finding:
+    name, record = f"{span.text}/{span.span}", msgspec.json.encode(graph)
+    return reject("entities", name, "phrase_differs", at, record, f"here: {graph.phrase}")
 
 
 def _listed(raw: Raw | None) -> _Listed:

@@ -21,7 +21,7 @@ from data_pipeline.reading.json_stream import (
     problem,
 )
 from data_pipeline.reading.sources import At, flag, reject
-from data_pipeline.tables import Finding, Region
+from data_pipeline.tables import Finding, PassedOver, Region
 
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # crowds have ids of twelve digits
 
@@ -70,14 +70,12 @@ def open_file(path: Path) -> File:
     return object_of_arrays(path, _file)
 
 
-def pictures(path: Path, content: File) -> Iterator[tuple[At, Picture | Finding]]:
+def pictures(file: At, content: File) -> Iterator[tuple[At, Picture | Finding]]:
     """Every listed picture, or the finding that says why not."""
     for number, found, wrong in decode_each(content.images, _picture):
-        at = At(path.name, f"/images/{number}")
-        raw = content.images[number]
+        at, raw = file.inside("images", str(number)), content.images[number]
         if found is None:
-            name = id_of(raw, "id") or f"{path.name}/{number}"
-            yield at, reject("images", name, "malformed", at, raw, wrong)
+            yield at, reject("images", id_of(raw, "id") or at.name, "malformed", at, raw, wrong)
         elif PurePosixPath(found.file_name).name != found.file_name:
             wrong = f"file_name '{found.file_name}' is a path"
             yield at, reject("images", str(found.id), "malformed", at, raw, wrong)
@@ -95,19 +93,26 @@ def category_names(path: Path, content: File) -> dict[int, str]:
 
 
 def regions(
-    path: Path, content: File, sizes: dict[int, Size], others: Container[int] = ()
-) -> Iterator[Region | Finding]:
-    """A region per annotation of the pictures in `sizes`; those of pictures in `others` are passed over."""
-    names = category_names(path, content)
+    file: At, content: File, names: dict[int, str], sizes: dict[int, Size], others: Container[int] = ()
+) -> Iterator[Region | Finding | PassedOver]:
+    """A region per annotation of the pictures in `sizes`; those of pictures in `others` are passed over.
+
+    names: of the categories.
+    """
+    passed_over = 0
     for number, found, wrong in decode_each(content.annotations, _instance):
-        at, raw = At(path.name, f"/annotations/{number}"), content.annotations[number]
+        at, raw = file.inside("annotations", str(number)), content.annotations[number]
         if found is None:
             name = f"{id_of(raw, 'image_id')}/{id_of(raw, 'id') or number}"
             yield reject("regions", name, "malformed", at, raw, wrong)
         elif found.image_id in sizes:
             yield from _region(found, names, sizes[found.image_id], at, raw)
-        elif found.image_id not in others:
+        elif found.image_id in others:
+            passed_over += 1
+        else:
             yield reject("regions", f"{found.image_id}/{found.id}", "unknown_picture", at, raw)
+    if passed_over:
+        yield PassedOver("regions", passed_over, "of a picture that is not read")
 
 
 def _region(

@@ -8,9 +8,15 @@ from msgspec import Raw
 from contract.errors import RawDataError
 from data_pipeline.reading.json_stream import members_of_array
 
+SUFFIXES = (".json", ".jsonl")
 BOM = b"\xef\xbb\xbf"
 LONGEST_LINE = 1 << 24  # bytes; a longer one is no record
 START = 1 << 16  # bytes that must hold more than blanks
+
+
+def record_files(folder: Path, stems: str = "*") -> list[str]:
+    """Names of the files in a folder that `records` may read, sorted; no copies, no packed ones."""
+    return sorted(path.name for path in folder.glob(f"{stems}.json*") if path.suffix in SUFFIXES)
 
 
 def records(path: Path) -> Iterator[tuple[str, Raw]]:

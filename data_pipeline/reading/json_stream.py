@@ -4,11 +4,13 @@ The file is mapped, not loaded. One pass in C finds where each member of the out
 lies (about 1 GB/s; ~200 bytes of memory a member); each member is decoded when it is asked for, into a
 typed struct. So a bad member costs that member, and only a broken file stops the reader.
 
-JSON allows a key twice in one object, and most parsers keep the last in silence. Here both members come.
+JSON allows a key twice in one object, and most parsers keep the last in silence. Of the outermost object both
+members come, or an error; inside a record only where the reader's struct says `dict[Key, …]`.
 """
 
 import mmap
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -68,9 +70,14 @@ def members_of_array(path: Path) -> Iterator[tuple[str, Raw]]:
 def object_of_arrays(path: Path, form: "msgspec.json.Decoder[T]") -> T:
     """A file that holds one object with long arrays inside, as a struct of `list[Raw]`.
 
-    RawDataError names the file and the byte.
+    RawDataError names the file, and the byte or a key that the object holds twice.
     """
-    return _split(path, form, "a JSON object of arrays")
+    kind = "a JSON object of arrays"
+    keys = Counter(key.text for key in _split(path, _object, kind))
+    if twice := [key for key, times in keys.items() if times > 1]:
+        fix = "a reader sees one of the arrays: make them one"
+        raise RawDataError(path, "holds a key twice", found=", ".join(twice), fix=fix)
+    return _split(path, form, kind)
 
 
 def _split(path: Path, decoder: "msgspec.json.Decoder[T]", kind: str) -> T:

@@ -2,12 +2,17 @@
 
 A reader is a module `data_pipeline/readers/<format>.py` with one function,
 
-    read(source: Source) -> Iterator[tables.Row]
+    read(source: Source) -> Iterator[tables.Given]
 
 which yields images, texts, regions, entities and findings as they come, in an order that depends on the
-files alone. It holds no more than one record and the ids of the pictures. Nothing else is to be done for
-a new dataset format than to add that file and an entry in params.yaml. For files with millions of records it
-may yield blocks of rows too (tables.Block): twice as fast, and nothing else.
+files alone. Every record of the drop becomes a row or a reject, or is counted as tables.PassedOver. Nothing
+else is to be done for a new dataset format than to add that file and an entry in params.yaml. For files with
+millions of records it may yield blocks of rows too (tables.Block): twice as fast, and nothing else.
+
+What a reader holds is undecoded: the mapped file and the places of its members (json_stream), of one file at
+a time, or of two that must be joined (Visual Genome's objects with attributes and graphs, RefCOCO's
+expressions with their boxes). Decoded it holds ids, of pictures and of texts that must not repeat, and the
+rows of one record or block.
 """
 
 import json
@@ -24,9 +29,9 @@ import data_pipeline.readers
 from contract.errors import RawDataError, unknown_name
 from contract.params import Dataset
 from data_pipeline.reading.raw_files import RawFiles
-from data_pipeline.tables import Block, Finding, Row
+from data_pipeline.tables import Finding, Given
 
-Reader = Callable[["Source"], Iterator[Row | Block]]
+Reader = Callable[["Source"], Iterator[Given]]
 
 
 class Source(Struct, frozen=True):
@@ -58,30 +63,45 @@ class Source(Struct, frozen=True):
         fix = f"put {official} there, or name another folder in {self.where}"
         raise RawDataError(self.root, what, expected=" or ".join(places), fix=fix)
 
+    def at(self, path: Path) -> "At":
+        """The whole of one of the drop's files."""
+        return At(self.drop, path.relative_to(self.folder).as_posix(), "")
+
     def note(self, text: str) -> None:
         """Something that a person should know and that is no fault of a record."""
         print(f"note: {self.where}: {text}", file=sys.stderr)
 
 
 class At(NamedTuple):
-    """Where a record stands: two columns of every table."""
+    """Where a record stands: three columns of every table."""
 
-    source_file: str
+    drop: int  # its number in params.yaml: ids may repeat in another
+    source_file: str  # relative to the dataset's folder
     position: str  # JSON pointer
 
-    def inside(self, pointer: str) -> "At":
-        """A part of the record."""
-        return At(self.source_file, f"{self.position}/{pointer}")
+    def inside(self, *keys: str) -> "At":
+        """A part of the record: the member of that key, a member of it, …"""
+        return At(self.drop, self.source_file, self.position + "".join(map(pointer, keys)))
+
+    @property
+    def name(self) -> str:
+        """The id of a record that has none of its own."""
+        return self.source_file + self.position
+
+
+def pointer(key: str) -> str:
+    """A step of a JSON pointer (RFC 6901)."""
+    return "/" + key.replace("~", "~0").replace("/", "~1")
 
 
 def reject(table: str, name: str, reason: str, at: At, record: object, detail: str = "") -> Finding:
     """The finding of a record that is left out."""
-    return Finding(table, name, "reject", reason, detail, _json(record), *at)
+    return Finding(table, name, "reject", reason, detail, _json(record), at.source_file, at.position)
 
 
 def flag(table: str, name: str, reason: str, at: At, record: object, detail: str = "") -> Finding:
     """The finding of a record that is odd and stays."""
-    return Finding(table, name, "flag", reason, detail, _json(record), *at)
+    return Finding(table, name, "flag", reason, detail, _json(record), at.source_file, at.position)
 
 
 def _json(record: object) -> str:

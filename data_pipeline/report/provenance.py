@@ -40,11 +40,13 @@ def sources(settings: Params) -> list[Source]:
     data = manifest.load(Path("data"), DataManifest)
     columns = {name: manifest.load(Path("features", name), FeatureManifest) for name in settings.encoders}
     mined = manifest.load(Path("negatives"), NegativesManifest)
+    texts = [Source("weights of negatives.text", mined.text_encoder, mined.text_weights)]
     return [
         Source("settings", f"{', '.join(SECTIONS)} of params.yaml", settings_hash(settings)),
         Source("record schema", f"format {data.format}", data.schema),
         Source("tokenizer", data.tokenizer.name, data.tokenizer.sha256),
         *(Source(f"weights of {name}", f.weights.source, f.weights.sha256) for name, f in columns.items()),
+        *(texts if mined.text_weights else []),
         *(Source(f"features/{name}", f"{len(f.shards)} shards", _digest(f)) for name, f in columns.items()),
         Source("negatives", f"{mined.per_picture} per picture, by {mined.encoder}", _digest(mined)),
         Source("data", f"{len(data.shards)} shards", _digest(data)),

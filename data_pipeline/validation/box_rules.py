@@ -1,8 +1,8 @@
 """What makes a box unusable, and what is mended: a table of (reason, predicate).
 
-Columns: x, y, w, h (pixels, top-left), W, H (the picture file's size; null if the picture was rejected),
-size_differs (the declared size is not the file's, so its boxes mean other pixels), mask (x, y, w, h of the
-box around the mask, or nothing).
+Columns: x, y, w, h (as the source has them), px, py, pw, ph (the same in pixels, top-left), W, H (the picture
+file's size; null if the picture was rejected), size_differs (the drop's picture is not of the file's size, so
+its boxes mean other pixels), mask (x, y, w, h of the box around the mask, or nothing).
 """
 
 import polars as pl
@@ -14,8 +14,10 @@ from data_pipeline.validation.rules import Rule, again
 NOTHING = 1e-9  # of the picture's side: no width at all, but for rounding
 SIZES = (0.0, 0.0001, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05)  # shares of the picture
 
-X, Y, W, H = pl.col("x"), pl.col("y"), pl.col("W"), pl.col("H")
-RIGHT, BOTTOM = X + pl.col("w"), Y + pl.col("h")
+PIXELS = {"x": "px", "y": "py", "w": "pw", "h": "ph"}
+X, Y, WIDTH, HEIGHT = map(pl.col, PIXELS.values())
+W, H = pl.col("W"), pl.col("H")
+RIGHT, BOTTOM = X + WIDTH, Y + HEIGHT
 OVERHANG = pl.max_horizontal(-X, -Y, RIGHT - W, BOTTOM - H)  # pixels beyond the worst side; <= 0 is none
 SHOWN_W = pl.min_horizontal(RIGHT, W) - pl.max_horizontal(X, pl.lit(0.0))
 SHOWN_H = pl.min_horizontal(BOTTOM, H) - pl.max_horizontal(Y, pl.lit(0.0))
@@ -32,7 +34,7 @@ REPEATED = NAMED & again("picture", "x", "y", "w", "h", "name", "crowd")
 def rules(settings: BoxRules) -> list[Rule]:
     """In the order in which they are asked."""
     finite = pl.all_horizontal(pl.col("x", "y", "w", "h").is_finite())
-    smallest_side = pl.min_horizontal(pl.col("w") / W, pl.col("h") / H)
+    smallest_side = pl.min_horizontal(WIDTH / W, HEIGHT / H)
     smallest_shown = pl.min_horizontal(SHOWN_W / W, SHOWN_H / H)
     outside = (settings.max_overhang < OVERHANG) | (smallest_shown < NOTHING)
     return [
@@ -40,7 +42,7 @@ def rules(settings: BoxRules) -> list[Rule]:
         Rule("duplicate_region", "reject", again("picture", "region")),
         Rule("size_differs", "reject", pl.col("size_differs")),
         Rule("box_not_finite", "reject", ~finite),
-        Rule("box_inverted", "reject", pl.min_horizontal("w", "h") < 0),
+        Rule("box_inverted", "reject", pl.min_horizontal(WIDTH, HEIGHT) < 0),
         Rule("box_zero_area", "reject", smallest_side < NOTHING),
         Rule("box_outside", "reject", outside, pl.format("{} px beyond", OVERHANG)),
         Rule("box_too_small", "reject", settings.min_area > AREA, pl.format("{} of the picture", AREA)),
@@ -56,21 +58,22 @@ WITHOUT_ENTITY = Rule("region_without_entity", "flag", UNMENTIONED)
 
 
 def in_pixels(found: pl.DataFrame) -> pl.DataFrame:
-    """x, y, w, h of every box in pixels: a normalised one times the size of the file, where there is one."""
+    """With px, py, pw, ph: a normalised box is times the size of the file, where there is one."""
     shares = pl.col("normalised") & W.is_not_null()
-    sides = {"x": W, "y": H, "w": W, "h": H}
+    sides = zip(PIXELS.items(), (W, H, W, H), strict=True)
     return found.with_columns(
-        pl.when(shares).then(pl.col(name) * side).otherwise(name) for name, side in sides.items()
+        pl.when(shares).then(pl.col(name) * side).otherwise(name).alias(pixels)
+        for (name, pixels), side in sides
     )
 
 
 def normalise(kept: pl.DataFrame) -> pl.DataFrame:
-    """x, y, w, h → x0, y0, x1, y1 in [0, 1], clipped to the picture; W, H and size_differs go."""
-    xywh = kept.select("x", "y", "w", "h").to_numpy()
+    """px, py, pw, ph → x0, y0, x1, y1 in [0, 1], clipped to the picture; what the rules needed goes."""
+    xywh = kept.select(PIXELS.values()).to_numpy()
     xyxy = boxes.from_xywh(xywh, kept["W"].to_numpy(), kept["H"].to_numpy()).clip(0, 1)
     assert boxes.is_valid(xyxy).all(), "a box that breaks the contract passed the rules"
     edges = pl.DataFrame(xyxy, schema=["x0", "y0", "x1", "y1"])
-    ids, rest = ["picture", "region"], ["name", "attributes", "crowd", "source_file", "position"]
+    ids, rest = ["picture", "region"], ["name", "attributes", "crowd", "drop", "source_file", "position"]
     return pl.concat([kept.select(ids), edges, kept.select(rest)], how="horizontal")
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
-from contract.errors import BudgetError, unknown_name
+from contract.errors import BudgetError, FuselineError, ParamsError, unknown_name
 from contract.files import atomic_path
-from data_pipeline.reasons import REASONS
+from data_pipeline.reasons import OF_STAGE, REASONS
 
 REJECTS = Path(".work/rejects")
 SHOWN = 5  # places of findings in the error
@@ -22,8 +22,8 @@ def check(limits: Mapping[str, float], folder: Path, stage: str, item: str = "")
     encoder. The findings outlive the failure, under .work/rejects.
     """
     for reason in limits:
-        if reason not in REASONS:
-            raise unknown_name(f"params.yaml: budgets.{stage}", "reason", reason, REASONS)
+        if reason not in OF_STAGE[stage]:
+            raise _never_found(stage, reason)
     counts = json.loads((folder / "counts.json").read_text())
     found = pl.read_parquet(folder / "findings.parquet").filter(pl.col("reason").is_in(list(limits)))
     for rows in found.sort("reason", "table", maintain_order=True).partition_by("reason", "table"):
@@ -31,6 +31,17 @@ def check(limits: Mapping[str, float], folder: Path, stage: str, item: str = "")
         read = counts[table]["read"]
         if len(rows) > limits[reason] * read:
             raise _exceeded(stage, item, rows, read, limits[reason], keep(folder, stage, item))
+
+
+def _never_found(stage: str, reason: str) -> FuselineError:
+    where, homes = (
+        f"params.yaml: budgets.{stage}",
+        [name for name, known in OF_STAGE.items() if reason in known],
+    )
+    if not homes:
+        return unknown_name(where, "reason", reason, OF_STAGE[stage])
+    fix = f"it belongs to {' or '.join(f'budgets.{home}' for home in homes)}"
+    return ParamsError(where, f"stage {stage} never finds '{reason}'", fix=fix)
 
 
 def keep(folder: Path, stage: str, item: str) -> Path:

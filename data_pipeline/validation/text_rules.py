@@ -1,8 +1,9 @@
 """What makes a text, or a span inside it, unusable: tables of (reason, predicate).
 
 Text columns beside the table's own: picture_split (null if the picture was rejected), declared (the dataset
-has the picture), target_lost, about_lost. Entity columns: content and picture of its text (null if the text
-was rejected), declared_text, region_missing.
+has the picture), target_lost, target_strays (the target is kept in another split), about_lost.
+Entity columns: content and picture of its text (null if the text was rejected), declared_text,
+region_missing.
 """
 
 import polars as pl
@@ -18,8 +19,8 @@ MOJIBAKE = (
 )
 FULL = ".full"  # ends the id of a question's full answer
 SPLIT = pl.col("picture_split")
-# A picture can stand in train and in an evaluation split; its texts of the other side must not follow it.
-CROSSES = (pl.col("split") != "") & ((pl.col("split") == TRAIN) != (SPLIT == TRAIN))
+# A picture can stand in several splits and is kept in one; its texts of the others must not follow it.
+STRAYS = (pl.col("split") != "") & (pl.col("split") != SPLIT)
 NO_REPEATS = ("question", "edit", "phrase")  # full answers may well repeat
 
 UNREADABLE = [  # of a true text or of one given as false
@@ -30,10 +31,11 @@ UNREADABLE = [  # of a true text or of one given as false
 OWN = [
     Rule("unknown_picture", "reject", ~pl.col("declared")),
     Rule("picture_rejected", "reject", SPLIT.is_null()),
-    Rule("split_differs", "reject", CROSSES, pl.format("{}, the picture is {}", "split", SPLIT)),
+    Rule("split_differs", "reject", STRAYS, pl.format("{}, the picture is {}", "split", SPLIT)),
     Rule("duplicate_id", "reject", again("text")),
     *UNREADABLE,
     Rule("target_rejected", "reject", pl.col("target_lost")),
+    Rule("target_in_other_split", "reject", pl.col("target_strays")),
     Rule("region_rejected", "reject", pl.col("about_lost")),
     Rule("mojibake", "flag", CONTENT.str.contains(MOJIBAKE)),
 ]
@@ -64,6 +66,7 @@ SPELLED = CONTENT.str.slice(START.clip(0), (END - START).clip(0))
 ENTITY = [
     Rule("unknown_text", "reject", ~pl.col("declared_text")),
     Rule("text_rejected", "reject", CONTENT.is_null()),
+    Rule("duplicate_span", "reject", again("drop", "text", "span")),
     Rule("span_out_of_range", "reject", ~IN_RANGE, pl.format("{} characters", CONTENT.str.len_chars())),
     Rule("span_region_missing", "flag", pl.col("region_missing")),
     Rule("span_name_differs", "flag", pl.col("name") != SPELLED, pl.format("spells '{}'", SPELLED)),

@@ -4,20 +4,19 @@ A folder holds config.json, preprocessor_config.json (mean and deviation) and, f
 weights file. B pictures, N tokens, D channels.
 """
 
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
-from torch import Tensor, float32, nn
+from torch import Tensor, nn
 
 from contract import params
 from contract.column import Output
-from contract.errors import MismatchError, ParamsError, unknown_name
+from contract.errors import ParamsError, unknown_name
+from data_pipeline.features import hub
 from data_pipeline.features.token_encoder import TokenEncoder, unmixed
 
 VERSION = 1  # raise by hand when the same weights and pixels would give other features
 OUTPUTS = ("tokens", "prenorm", "dense")
-EXTRA = "pip install 'fuseline[hf]'"
 
 
 class Tower(Struct, frozen=True):
@@ -66,6 +65,7 @@ def build(settings: params.Encoder) -> TokenEncoder:
         raise ParamsError(where, "size does not fit the model", found=settings.size, expected=expected)
     model = _model(settings, tower, config, where)
     encoder = VisionTower(model, tower, settings.output, settings.size // config.patch_size)
+    encoder.config = hub.hash_config(config)
     encoder.mean, encoder.std = (_channels(processor, name, where) for name in ("image_mean", "image_std"))
     return encoder
 
@@ -77,29 +77,17 @@ def _check(settings: params.Encoder, where: str) -> None:
     if settings.weights not in params.SOURCES:
         fix = "name its folder, or the model on the hub, as `model`, and say `weights: pretrained`"
         raise ParamsError(where, "takes no file of weights", found=settings.weights, fix=fix)
-    if Path(settings.model).exists() and Path(settings.model).parts[:1] != (params.WEIGHTS,):
-        fix = f"move it there: stage features runs again when {params.WEIGHTS}/ changes"
-        raise ParamsError(where, f"lies outside {params.WEIGHTS}/", found=settings.model, fix=fix)
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError:
-        raise ParamsError("architecture: hf", "needs the package transformers", fix=EXTRA) from None
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()  # of weights that are missing we tell ourselves
-    return transformers
+    hub.check_folder(settings.model, where)
 
 
 def _described(model: str, where: str) -> tuple[Any, dict[str, Any]]:
     """The model's configuration and that of its pictures."""
-    transformers = _transformers()
+    transformers = hub.transformers(where)
     try:
         config = transformers.AutoConfig.from_pretrained(model)
         processor, _ = transformers.ImageProcessingMixin.get_image_processor_dict(model)
     except (OSError, ValueError) as error:
-        raise _unfetched(where, error) from None
+        raise hub.unfetched(where, error) from None
     return config, processor
 
 
@@ -111,34 +99,14 @@ def _vision(config: Any) -> Any:
     return vision
 
 
-def _unfetched(where: str, error: Exception) -> ParamsError:
-    fix = f"put its files into a folder under {params.WEIGHTS}/ and name that as `model`"
-    found = " ".join(str(error).split())[:200]
-    return ParamsError(where, "cannot be fetched or read", found=found, fix=fix)
-
-
 def _model(settings: params.Encoder, tower: Tower, config: Any, where: str) -> nn.Module:
     projected = tower.projected if settings.output == "dense" else None
-    kind = getattr(_transformers(), projected or tower.model)
+    kind = getattr(hub.transformers(where), projected or tower.model)
     if settings.weights == "random":
         fresh: nn.Module = kind(config)
         return fresh
-    try:
-        model, info = kind.from_pretrained(
-            settings.model,
-            config=config,
-            dtype=float32,
-            key_mapping=None if projected else {r"^vision_model\.": ""},  # as the whole model calls it
-            output_loading_info=True,
-        )
-    except (OSError, RuntimeError, ValueError) as error:  # no file, other shapes, another format
-        raise _unfetched(where, error) from None
-    if missing := sorted(info["missing_keys"]):
-        raise MismatchError(
-            where, f"its weights lack {len(missing)} of {kind.__name__}'s, such as {missing[0]}"
-        )
-    loaded: nn.Module = model
-    return loaded
+    names = None if projected else {r"^vision_model\.": ""}  # as the whole model calls it
+    return hub.load(kind, settings.model, where, config=config, key_mapping=names)
 
 
 def _channels(processor: dict[str, Any], name: str, where: str) -> tuple[float, float, float]:
