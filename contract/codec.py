@@ -17,8 +17,10 @@ from contract.record import Negatives, Record
 T = TypeVar("T")
 NPY_1_0 = b"\x93NUMPY\x01\x00"
 NPY_HEADER = re.compile(
-    rb"\{'descr': '(<f2|<f4|\|i1)', 'fortran_order': False, 'shape': \(((?:\d{1,10},? ?){0,8})\), \} *\n"
+    rb"\{'descr': '(<f2|<f4|\|i1)', 'fortran_order': False,"
+    rb" 'shape': \(((?:\d{1,10}, ?){0,8}\d{0,10})\), \} *\n"  # one way to read a shape: no backtracking
 )
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what msgspec raises of bad bytes
 DTYPES = ("float16", "float32", "int8")  # all that a feature column may hold
 
 _encoder = msgspec.json.Encoder()
@@ -44,7 +46,7 @@ def decode_negatives(content: bytes | memoryview, where: str) -> Negatives:
 def _decode(decoder: "msgspec.json.Decoder[T]", content: bytes | memoryview, where: str) -> T:
     try:
         return decoder.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise ShardError(where, f"does not follow the schema: {error}", fix="rebuild the shard") from None
 
 

@@ -1,10 +1,13 @@
 """Files that are there whole or not at all, and the hashes that identify them."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from contract.errors import ParamsError
 
 BLOCK = 1 << 20
 
@@ -17,7 +20,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     the new one is in place. What a killed run left beside is removed by the next, and what it had put aside
     comes back: so two processes must not write one path at the same time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     beside, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
     _settle(path, beside, old)
     try:
@@ -27,6 +30,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         _settle(path, beside, old)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        fix = "name another folder, or remove the file"
+        raise ParamsError(folder, "cannot be a folder: a file is in the way", fix=fix) from None
 
 
 def _settle(path: Path, beside: Path, old: Path) -> None:
@@ -41,6 +52,15 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a whole file, or leave what was there."""
     with atomic_path(path) as beside:
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def link(source: Path, target: Path) -> None:
+    """One file on disk under two names; a copy where the file system has no links, or not for us."""
+    with atomic_path(target) as beside:
+        try:
+            os.link(source, beside)
+        except OSError:
+            shutil.copyfile(source, beside)
 
 
 def remove(path: Path) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import re
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def scan(shard: Path) -> Index:
 
 
 def _group(members: list[tar.Member], where: str) -> tuple[list[str], list[str], list[tar.Member]]:
-    """Members → samples: adjacent, unique keys, the same suffixes in each."""
+    """Members → samples: adjacent, ascending keys, the same suffixes in each."""
     names = [tar.split_name(member.name) for member in members]
     suffixes = list(dict.fromkeys(suffix for _, suffix in names))
     width = len(suffixes)
@@ -206,8 +207,9 @@ def _group(members: list[tar.Member], where: str) -> tuple[list[str], list[str],
             raise ShardError(where, f"member {members[number].name} breaks the order key × {suffixes}")
     if len(names) % max(width, 1):
         raise ShardError(where, f"last sample {keys[-1]} lacks a member", expected=", ".join(suffixes))
-    if len(set(keys)) < len(keys):
-        raise ShardError(where, "holds a key twice")
+    for before, key in pairwise(keys):
+        if key <= before:
+            raise ShardError(where, f"holds key {key} after {before}: keys must ascend")
     if any(len(key.encode()) > KEY_BYTES or not key.isascii() for key in keys):
         raise ShardError(where, f"holds a key over {KEY_BYTES} bytes or outside ASCII")
     return keys, suffixes, members

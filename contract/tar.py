@@ -16,7 +16,7 @@ from contract.errors import ShardError
 BLOCK = 512
 RECORD = 20 * BLOCK
 NAME_BYTES = 100
-MAX_MEMBER = 1 << 34  # bytes; a header that claims more is damaged or hostile
+MAX_MEMBER = 0o77777777777  # bytes, all that a header can say; one that claims more is damaged or hostile
 REGULAR = (b"0", b"\0")
 EXTENDED = (b"x", b"g", b"L")  # PAX and GNU extra headers, written by other tools
 
@@ -52,10 +52,12 @@ def padded(size: int) -> int:
 
 
 def header(name: str, size: int) -> bytes:
-    """A ustar header: regular file, mode 644, owner 0, time 0."""
+    """A ustar header: regular file, mode 644, owner 0, time 0. ValueError where name or size does not fit."""
     raw = name.encode("ascii")
     if len(raw) > NAME_BYTES:
         raise ValueError(f"member name over {NAME_BYTES} bytes: {name}")
+    if size > MAX_MEMBER:
+        raise ValueError(f"member {name} of {size} bytes: a tar takes {MAX_MEMBER}")
     length = b"%011o" % size
     checksum = b"%06o" % (CONSTANT_SUM + sum(raw) + sum(length))
     return b"".join((raw.ljust(NAME_BYTES, b"\0"), OWNER, length, TIME, checksum, REST))
@@ -156,3 +158,5 @@ def open_shard(path: Path) -> BinaryIO:
         raise ShardError(
             path, "no such shard", fix=f"fetch it (dvc pull {path}) or build it (dvc repro)"
         ) from None
+    except IsADirectoryError:
+        raise ShardError(path, "is a folder", fix="name a .tar in it") from None

@@ -19,12 +19,12 @@ class Image(NamedTuple):
 
     picture: str
     file: str  # relative to the dataset's folder
-    drop: int
     split: str  # "" where the dataset has no official splits
     width: int | None  # as declared, pixels
     height: int | None
     source_ids: list[str]  # "vg:2375429", "coco:285": the same id is the same photograph
-    source_file: str
+    drop: int  # its number in params.yaml
+    source_file: str  # relative to the dataset's folder
     position: str  # JSON pointer into source_file
 
 
@@ -49,6 +49,7 @@ class Text(NamedTuple):
     about: list[str]  # regions that the whole text describes
     negatives: list[NegativeText]
     split: str  # of the file that it stands in; "" where the dataset has no official splits
+    drop: int
     source_file: str
     position: str
 
@@ -66,6 +67,7 @@ class Region(NamedTuple):
     attributes: list[str]
     crowd: bool
     mask: list[float]  # x, y, w, h of the box around its mask; empty where it has none
+    drop: int
     source_file: str
     position: str
     normalised: bool = False  # x, y, w, h are shares of a picture whose size the dataset does not declare
@@ -81,6 +83,7 @@ class Entity(NamedTuple):
     name: str | None  # what the source says the characters spell, if it does
     regions: list[str]
     source: str  # "annotated" or "matched"
+    drop: int  # of its text too: ids of texts repeat in other drops
     source_file: str
     position: str
 
@@ -96,6 +99,14 @@ class Finding(NamedTuple):
     record: str  # JSON
     file: str
     position: str
+
+
+class PassedOver(NamedTuple):
+    """Sound records that a reader leaves out on purpose."""
+
+    table: str
+    number: int
+    why: str
 
 
 Row = Image | Text | Region | Entity | Finding
@@ -114,6 +125,8 @@ class Block(NamedTuple):
     shared: Mapping[str, Any]
 
 
+Given = Row | Block | PassedOver  # what a reader yields
+
 ROWS: dict[str, type[tuple[Any, ...]]] = {
     "images": Image,
     "texts": Text,
@@ -123,14 +136,20 @@ ROWS: dict[str, type[tuple[Any, ...]]] = {
 
 
 class Account:
-    """counts.json of a stage: per table, rows read = rows kept + rows rejected."""
+    """counts.json of a stage: per table, rows read = rows kept + rows rejected.
+
+    `passed_over`, in stage read: records of the raw files that are none of these, by why.
+    """
 
     def __init__(self) -> None:
-        self._counts: dict[str, dict[str, int]] = {}
+        self._counts: dict[str, dict[str, Any]] = {}
 
     def add(self, table: str, read: int, kept: int, rejected: int) -> None:
         assert read == kept + rejected, f"{table}: {read} rows read, {kept} kept + {rejected} rejected"
         self._counts[table] = {"read": read, "kept": kept, "rejected": rejected}
+
+    def pass_over(self, table: str, counted: Mapping[str, int]) -> None:
+        self._counts[table]["passed_over"] = dict(counted)
 
     def write(self, folder: Path) -> None:
         (folder / "counts.json").write_text(json.dumps(self._counts, indent=1) + "\n")

@@ -1,5 +1,7 @@
 """Searches: exact equals a plain sort whatever the threads, FAISS is certified, and a low recall fails."""
 
+import tracemalloc
+
 import faiss
 import numpy as np
 import pytest
@@ -21,6 +23,20 @@ def clusters(count: int, width: int = 16) -> neighbours.Vectors:
     centres = draw.normal(size=(40, width))
     noise = draw.normal(size=(count, width))
     return neighbours.normalised((centres[draw.integers(0, 40, count)] + 0.4 * noise).astype(np.float32))
+
+
+def test_vectors_are_brought_to_length_one_without_a_second_copy_of_all() -> None:
+    vectors = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float32)
+    vectors[3] = 0
+    tracemalloc.start()
+    try:
+        unit = neighbours.normalised(vectors)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * unit.nbytes
+    assert np.linalg.norm(np.delete(unit, 3, 0), axis=1) == pytest.approx(1) and not unit[3].any()
+    assert np.vecdot(unit[:3], vectors[:3]) == pytest.approx(np.linalg.norm(vectors[:3], axis=1))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 6), st.integers(1, 5))

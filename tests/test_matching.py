@@ -147,6 +147,7 @@ ENTITIES = pl.DataFrame(
         **dict.fromkeys(Entity._fields, pl.String),
         "start": pl.Int32,
         "end": pl.Int32,
+        "drop": pl.Int32,
         "regions": pl.List(pl.String),
     }
 )
@@ -181,7 +182,7 @@ def test_mentions_are_linked_to_the_regions_of_their_picture() -> None:
 
 
 def test_only_texts_without_entities_are_searched() -> None:
-    own = pl.DataFrame([("t0", 0, 1, "0", None, [], "annotated", "f", "/")], ENTITIES.schema, orient="row")
+    own = pl.DataFrame([("t0", 0, 1, "0", None, [], "annotated", 0, "f", "/")], ENTITIES.schema, orient="row")
     found = matched(texts("a dog", "a cat"), own, regions(), NAMES)
     assert found["text"].to_list() == ["t1"]
     assert matched(texts("nothing to see"), ENTITIES, regions(), NAMES).schema == ENTITIES.schema
@@ -197,7 +198,7 @@ def test_real_captions(real_data: Path) -> None:
         (str(box["image_id"]), str(box["id"]), names[box["category_id"]], bool(box["iscrowd"]))
         for box in instances["annotations"]
     ]
-    rows = [(str(row["id"]), str(row["image_id"]), row["caption"], "f", "/") for row in captions]
+    rows = [(str(row["id"]), str(row["image_id"]), row["caption"], 0, "f", "/") for row in captions]
     frame = pl.DataFrame(rows, texts("").schema, orient="row")
     found = matched(frame, ENTITIES, regions(*boxes), NAMES)
     linked = found.filter(pl.col("regions").list.len() > 0)

@@ -1,18 +1,23 @@
 """The probe: boxes become the mean of what they cover, and heads find what is there and nothing else."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from contract import manifest
+from contract.errors import ShardError
 from contract.manifest import FeatureManifest
+from contract.quantise import dequantise, quantise
 from training import probe
 from training.box_vectors import covered, grid_of
 from training.probe_heads import Example, score
+from training.shards import open_shards
 
 sides = st.integers(1, 9)
 
@@ -58,6 +63,57 @@ def test_pooled_cells_are_exact_means(tmp_path):
     cells = tokens[1:].reshape(4, 4, 8)
     assert np.array_equal(grid_of(tokens, column), cells)
     assert np.array_equal(grid_of(tokens, column, 2)[0, 1], cells[:2, 2:].mean((0, 1)))
+
+
+def test_every_variant_of_a_box_is_what_its_name_says(tmp_path):
+    """Each box is one bright cell: of the stored tokens, of rounded ones, of blocks of two by two."""
+    synthetic.build(tmp_path, train=6, val=4, shards=1)
+    found = probe.examples(open_shards([str(tmp_path / "data")], ["vit"]), "vit", 6, 0)
+    variants = zip(*(found["region", name] for name in ("stored", "int8", "pooled")), strict=True)
+    for number, (stored, int8, pooled) in enumerate(variants):
+        tokens = synthetic.features(number, "vit").astype(np.float16).astype(np.float32)
+        cells, rounded = (part[1:].reshape(4, 4, -1) for part in (tokens, dequantise(*quantise(tokens))))
+        row, column = divmod(synthetic.cell(number), 4)
+        block = cells.reshape(2, 2, 2, 2, -1).mean((1, 3))[row // 2, column // 2]
+        expected = (cells[row, column], rounded[row, column], block)
+        for example, vector in zip((stored, int8, pooled), expected, strict=True):
+            np.testing.assert_allclose(example.vector, vector, rtol=1e-5, atol=1e-6)
+            assert (example.label, example.question) == ("cell", [])
+        assert not np.allclose(expected[0], expected[1], rtol=1e-5)
+    assert number == 5
+
+
+def named(number, record):
+    """A world of two names."""
+    return structs.replace(record, regions=structs.replace(record.regions, name=[("ball", "box")[number % 2]]))
+
+
+def test_names_and_questions_have_a_row_for_every_variant(tmp_path, monkeypatch):
+    synthetic.build(tmp_path, change=named)
+    monkeypatch.chdir(tmp_path)
+    probe.main(["--columns", "vit"])
+    rows = json.loads(Path("reports/probe.json").read_text())
+    places = [(task, variant) for task in probe.TASKS for variant in probe.VARIANTS]
+    assert [(row["task"], row["variant"]) for row in rows] == places
+    assert [row["examples"] for row in rows] == [12] * 3 + [24] * 3  # a name and two questions a picture
+    stored = {row["task"]: row["accuracy"] for row in rows if row["variant"] == "stored"}
+    assert all(row["lost"] == stored[row["task"]] - row["accuracy"] for row in rows)
+    assert stored["vqa"] > 0
+
+
+def test_data_without_a_val_split_has_an_empty_result_unless_a_split_is_named(tmp_path, monkeypatch, capsys):
+    synthetic.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("data", "features/vit", "features/esam"):
+        path = Path(folder, manifest.NAME)
+        path.write_text(path.read_text().replace('"split": "val"', '"split": "testdev"'))
+    probe.main([])
+    assert json.loads(Path("reports/probe.json").read_text()) == []
+    assert "no shard of split 'val'" in capsys.readouterr().err
+    probe.main(["--split", "testdev", "--columns", "vit"])
+    assert json.loads(Path("reports/probe.json").read_text())
+    with pytest.raises(ShardError, match="names no shard of split 'val'"):
+        probe.main(["--split", "val"])
 
 
 def drawn(count: int, seed: int, telling: bool) -> list[Example]:

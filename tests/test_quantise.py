@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -11,10 +11,15 @@ from contract.column import suffixes
 from contract.quantise import dequantise, quantise
 
 finite = st.floats(-(2.0**100), 2.0**100, width=32)
-tokens = arrays.arrays(np.float32, st.tuples(st.integers(0, 5), st.integers(1, 8)), elements=finite)
+shapes = st.tuples(st.integers(0, 5), st.integers(1, 8))
+tokens = arrays.arrays(np.float32, shapes, elements=finite)
+LARGEST = np.finfo(np.float32).max
+any_size = arrays.arrays(np.float32, shapes, elements=st.floats(-float(LARGEST), float(LARGEST), width=32))
 
 
-@given(tokens)
+@given(any_size)
+@example(np.array([[LARGEST, 1.0]], np.float32))
+@example(np.array([[-LARGEST]], np.float32))
 def test_a_value_comes_back_within_half_a_scale(tokens_ND: NDArray[np.float32]) -> None:
     stored, scale = quantise(tokens_ND)
     assert (stored.dtype, scale.dtype, stored.shape, scale.shape) == (

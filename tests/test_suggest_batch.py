@@ -33,5 +33,9 @@ def test_every_combination_is_measured_and_nothing_written(
     lines = capsys.readouterr().out.splitlines()
     assert [int(line.split()[0]) for line in lines[1 : 1 + len(BATCHES)]] == list(BATCHES)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for seconds in ("0", "-1", "nan", "a while"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["suggest-batch", "esam", "--seconds", seconds])
+        assert "is no time" in capsys.readouterr().err
     with pytest.raises(FuselineError, match="esan"):
         main(["suggest-batch", "esan"])

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.demo.scene import COLORS, MATERIALS, NAMES, SIZES
-from data_pipeline.negatives import text_tables
+from data_pipeline.negatives import families, text_tables
 from data_pipeline.negatives.claims import read
 from data_pipeline.negatives.families import has, may_be_one, other_names, other_values
 from data_pipeline.negatives.scene import Scene, Thing, scene, stands
@@ -236,6 +236,17 @@ def test_families_tell_apart_only_what_differs() -> None:
     assert other_values("blue", ["blue", "cyan", "red", "wet"]) == ["red"]
     assert may_be_one("fire truck", "truck") and may_be_one("man", "person") and not may_be_one("dog", "car")
     assert other_names("dog", ["cat", "puppy", "car"]) == ["cat"]
+
+
+@pytest.mark.parametrize("row", families.NAMES)
+def test_every_two_names_of_a_family_exclude_each_other(row: str) -> None:
+    for name in row.split():
+        assert other_names(name, row.split()) == [other for other in row.split() if other != name]
+
+
+def test_a_hypernym_may_stand_for_each_of_its_kind() -> None:
+    for kind, names in (("animal", "dog zebra bear"), ("fruit", "apple orange"), ("food", "pizza cake")):
+        assert all(may_be_one(name, kind) for name in names.split())
 
 
 def test_a_side_needs_boxes_that_do_not_share_most_of_an_axis() -> None:

@@ -241,7 +241,8 @@ def test_an_unsound_record_is_found_by_looking_deep(
 
 
 def test_texts_are_counted_against_the_manifest(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    counted = dict(zip(index.COUNTED, index.load(Path("data/toy-000.tar")).rows["texts"].sum(0).tolist()))
+    totals = index.load(Path("data/toy-000.tar")).rows["texts"].sum(0).tolist()
+    counted = dict(zip(index.COUNTED, totals, strict=True))
     change_facts("data", DataManifest, texts=counted)
     assert run(capsys)[0] == 0
     change_facts("data", DataManifest, texts=counted | {"vqa": counted["vqa"] + 1})

@@ -32,6 +32,7 @@ examples:
   python -m training.probe --columns vit --split testdev
 """
 TAUGHT, ASKED = 1000, 400  # pictures looked at
+HELD_OUT = "val"
 HEADS = 3  # per task and variant, each from another seed
 TASKS = ("region", "vqa")
 
@@ -54,7 +55,8 @@ VARIANTS = {
 
 class Row(Struct, frozen=True):
     """A line of the result: accuracy over held-out examples, its spread over heads, the accuracy of always
-    giving the most frequent label, and what was lost against the column as stored. All in [0, 1].
+    giving the most frequent label, and what was lost against the column as stored: below 0 where the copy
+    scored better. Shares of 1.
     """
 
     probe: str
@@ -78,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--shards", nargs="+", default=["data"], metavar="PATTERN", help="default: data")
     parser.add_argument("--columns", nargs="+", help="default: every column beside the shards")
-    parser.add_argument("--split", default="val", help="split to score on (default: val)")
+    parser.add_argument("--split", help=f"split to score on (default: {HELD_OUT}, if there is one)")
     parser.add_argument("--out", type=Path, default=Path("reports/probe.json"), help="result file")
     parser.add_argument("--seed", type=int, default=0, help="of the sample and the heads (default: 0)")
     return parser
@@ -87,15 +89,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """Probe every column; print a table, write it as a list of rows."""
     options = parser().parse_args(arguments)
-    names = options.columns or columns_beside(open_shards(options.shards, []).folder)
-    rows: list[Row] = []
-    for name in names:
-        train, held_out = (
-            open_shards(options.shards, [name], split=split) for split in (TRAIN, options.split)
-        )
-        rows += probe_column(name, train, held_out, options.seed)
-    if not rows:
-        print("probe: no box with a name and no question about one box: nothing to measure", file=sys.stderr)
+    known = open_shards(options.shards, [])
+    if options.split or HELD_OUT in {shard.split for shard in known.data.shards.values()}:
+        names = options.columns or columns_beside(known.folder)
+        rows = probe_columns(names, options.shards, options.split or HELD_OUT, options.seed)
+    else:
+        print(f"probe: no shard of split '{HELD_OUT}': nothing to score on", file=sys.stderr)
+        rows = []
     write_atomic(options.out, msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
     print(table(rows))
     print(f"written: {options.out}")
@@ -104,6 +104,17 @@ def main(arguments: list[str]) -> None:
 def columns_beside(data: Path) -> list[str]:
     """Every feature column that lies beside a folder of records."""
     return sorted(path.parent.name for path in (data.parent / "features").glob("*/manifest.json"))
+
+
+def probe_columns(names: list[str], patterns: list[str], split: str, seed: int) -> list[Row]:
+    """The rows of every column; says so where there are none."""
+    rows: list[Row] = []
+    for name in names:
+        train, held_out = (open_shards(patterns, [name], split=part) for part in (TRAIN, split))
+        rows += probe_column(name, train, held_out, seed)
+    if not rows:
+        print("probe: no box with a name and no question about one box: nothing to measure", file=sys.stderr)
+    return rows
 
 
 def probe_column(name: str, train: ShardSet, held_out: ShardSet, seed: int) -> list[Row]:

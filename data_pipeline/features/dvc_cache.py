@@ -4,9 +4,7 @@ DVC empties an out before its stage runs, but its cache keeps every version of i
 files of a folder with their md5, and `tasks.json` in a column says which task made which of its tars.
 """
 
-import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from msgspec import Struct
 
 from contract import column, index, params
 from contract.errors import MismatchError, ShardError
-from contract.files import atomic_path, write_atomic
+from contract.files import link, write_atomic
 from contract.index import index_path
 from data_pipeline.features.feature_shard import Done, Task
 
@@ -133,8 +131,8 @@ def take(task: Task, version: Version) -> Done | None:
     tar, rows = (version.files.get(f"{made.shard}{ending}") for ending in (".tar", ".tar.idx"))
     if tar is None or rows is None or not _is_whole(task, made.done, tar, rows):
         return None
-    _link(tar, task.tar)
-    _link(rows, index_path(task.tar))
+    link(tar, task.tar)
+    link(rows, index_path(task.tar))
     write_atomic(task.tar.with_suffix(".json"), msgspec.json.encode(made.done))
     return made.done
 
@@ -148,12 +146,3 @@ def _is_whole(task: Task, done: Done, tar: Path, rows: Path) -> bool:
     members = tuple(column.suffixes(task.column, task.settings.dtype))
     pictures = [picture.key for picture in task.pictures]
     return (known.tar_bytes, known.suffixes, known.keys()) == (done.written.bytes, members, pictures)
-
-
-def _link(source: Path, target: Path) -> None:
-    """One file on disk under two names; a copy where the file system has no links, or not for us."""
-    with atomic_path(target) as beside:
-        try:
-            os.link(source, beside)
-        except OSError:
-            shutil.copyfile(source, beside)

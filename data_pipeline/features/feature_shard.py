@@ -28,14 +28,18 @@ from data_pipeline.features.statistics import Gathering, ShardStatistics
 from data_pipeline.features.stored_form import Absent, nothing, stored
 from data_pipeline.shards.shard_writer import Sample, Written, write_shard
 
-FORMAT = 2  # raise when the tars change for another reason than the encoder
+FORMAT = 3  # raise when the tars change for another reason than the encoder
 NOT_SHAPING = ("weights", "allow_demo_weights")  # the hash of the weights counts, not where they lie
 
 
 class Facts(Struct):
-    """What the encoder turned out to be. tokens, width: N and D of its features. mean, std: of its pixels."""
+    """What the encoder turned out to be. tokens, width: N and D of its features. mean, std: of its pixels.
+
+    config: hash of the model's own configuration, where it has one.
+    """
 
     weights: WeightsFacts
+    config: str
     version: int
     cls: bool
     tokens: int
@@ -68,7 +72,8 @@ class Task(Struct):
         pictures = [(picture.key, picture.sha256) for picture in self.pictures]
         facts = self.facts
         code, pixels = (FORMAT, facts.version), (facts.mean, facts.std)
-        parts = [code, self.column, shaping, facts.weights.sha256, pixels, pictures]
+        model = (facts.weights.sha256, facts.config)
+        parts = [code, self.column, shaping, model, pixels, pictures]
         return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
     @property
@@ -81,7 +86,14 @@ def identify(settings: Encoder) -> Facts:
     frozen = encode.load(settings)
     model = frozen.model
     return Facts(
-        frozen.weights, frozen.version, model.has_cls, frozen.tokens, model.width, model.mean, model.std
+        frozen.weights,
+        model.config,
+        frozen.version,
+        model.has_cls,
+        frozen.tokens,
+        model.width,
+        model.mean,
+        model.std,
     )
 
 

@@ -11,7 +11,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class TokenEncoder(nn.Module, ABC):
     """Pixels [B,3,S,S] float32, normalised by `mean` and `std` (of RGB in [0, 1]) → tokens [B,N,D].
 
-    N = grid² row-major cells, behind one CLS token if `has_cls`. `width` is D.
+    N = grid² row-major cells, behind one CLS token if `has_cls`. `width` is D. config: sha256 of what shapes
+    the model beside its weights and its entry in params.yaml, "" for nothing.
     """
 
     has_cls: bool
@@ -19,6 +20,7 @@ class TokenEncoder(nn.Module, ABC):
     width: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    config: str = ""
 
     @abstractmethod
     def forward(self, pixels: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ def mine_pictures(place: Place, column: Column, settings: NegativesParams) -> Mi
     random = place.random("pictures")
     near, passed = picture_column.near(column, found, settings.pictures, random)
     pairs_2P = random.integers(0, max(1, len(present)), (2, DRAWN * bool(len(present))))
-    first, second = vectors_ND.astype(np.float64)[pairs_2P]
+    first, second = vectors_ND[pairs_2P].astype(np.float64)
     facts = Pictures(
         pictures=len(column.keys),
         absent=len(column.keys) - len(present),

@@ -18,7 +18,7 @@ Vectors = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
 QUERIES = 8192  # of one call
-BLOCK = 256  # queries compared with every vector at once, or ranked at once
+BLOCK = 256  # queries compared with every vector at once, or ranked at once; vectors in float64 at once
 SPARE = 8  # proposals beyond those wanted
 GROUP = 64  # members of a group that are proposed in vain before every vector is asked
 NONE = -1  # in place of a row where there are fewer neighbours than wanted
@@ -33,8 +33,12 @@ class Found(NamedTuple):
 
 def normalised(vectors_ND: Vectors) -> Vectors:
     """Rows of length 1; a zero row stays zero."""
-    lengths = np.sqrt(np.square(vectors_ND, dtype=np.float64).sum(1, keepdims=True))
-    return (vectors_ND / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    unit_ND = np.empty(vectors_ND.shape, np.float32)
+    for start in range(0, len(vectors_ND), BLOCK):
+        part_BD = vectors_ND[start : start + BLOCK].astype(np.float64)
+        lengths_B1 = np.sqrt(np.square(part_BD).sum(1, keepdims=True))
+        unit_ND[start : start + BLOCK] = part_BD / np.where(lengths_B1 > 0, lengths_B1, 1)
+    return unit_ND
 
 
 def nearest(vectors_ND: Vectors, groups_N: Rows, wanted: int, queries_Q: Rows | None = None) -> Found:

@@ -49,19 +49,29 @@ def read_column(
 
     pictures: their `key` and `group`. MismatchError when the features are not of these pictures.
     """
-    found = sorted(_pooled_pictures(source, features, dataset, split), key=lambda picture: picture.key)
-    groups = dict(pictures.select("key", "group").iter_rows())
-    if {picture.key for picture in found} != set(groups):
-        raise _strangers(source, dataset, split, {picture.key for picture in found}, set(groups))
+    groups = dict(sorted(pictures.select("key", "group").iter_rows()))
+    row_of = {key: row for row, key in enumerate(groups)}
     numbers = {group: number for number, group in enumerate(sorted(set(groups.values())))}
-    vectors = np.stack([picture.vector for picture in found]) if found else np.zeros((0, features.width))
-    return Column(
-        keys=[picture.key for picture in found],
-        shards=[picture.shard for picture in found],
-        groups=np.array([numbers[groups[picture.key]] for picture in found], np.int64),
-        present=np.array([not picture.absent for picture in found], np.bool_),
-        vectors=normalised(vectors.astype(np.float32)),
+    column = Column(
+        keys=list(groups),
+        shards=[""] * len(groups),
+        groups=np.array([numbers[group] for group in groups.values()], np.int64),
+        present=np.zeros(len(groups), np.bool_),
+        vectors=np.zeros((len(groups), features.width), np.float32),
     )
+    found = set()
+    for picture in _pooled_pictures(source, features, dataset, split):
+        found.add(picture.key)
+        if picture.key in row_of:
+            _fill(column, row_of[picture.key], picture)
+    if found != set(groups):
+        raise _strangers(source, dataset, split, found, set(groups))
+    return column
+
+
+def _fill(column: Column, row: int, picture: Pooled) -> None:
+    column.shards[row], column.present[row] = picture.shard, not picture.absent
+    column.vectors[row] = normalised(picture.vector[None])
 
 
 def _pooled_pictures(source: Path, features: FeatureManifest, dataset: str, split: str) -> Iterator[Pooled]:

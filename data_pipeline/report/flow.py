@@ -19,6 +19,9 @@ STAGES = ("read", "scan", "images", "validate", "spans", "shards")
 PER_DATASET = ("read", "scan", "validate", "spans")  # those that write <stage>/<dataset>/counts.json
 
 
+COUNTED = ("read", "kept", "rejected")
+
+
 class Step(Struct):
     """One table in one stage. added: rows that the stage made (matched spans), part of `read`."""
 
@@ -64,7 +67,11 @@ def packed(data: DataManifest) -> dict[str, int]:
 def _steps(dataset: str, catalogued: Step, packed: int) -> Steps:
     counts = {stage: json.loads(Path(stage, dataset, "counts.json").read_text()) for stage in PER_DATASET}
     steps = {
-        table: [Step(stage, **counts[stage][table]) for stage in PER_DATASET if table in counts[stage]]
+        table: [
+            Step(stage, *(counts[stage][table][name] for name in COUNTED))
+            for stage in PER_DATASET
+            if table in counts[stage]
+        ]
         for table in TABLES
     }
     if len(steps["images"]) == len(("read", "scan", "validate")):

@@ -36,8 +36,11 @@ class Written(Struct):
 def write_shard(path: Path, suffixes: Sequence[str], samples: Iterable[Sample]) -> Written:
     """Write `path` and its index; both appear whole or not at all.
 
-    Samples must come in ascending order of key, each with one content per suffix (ValueError otherwise).
+    Samples must come in ascending order of key, each with one content per suffix, and no suffix may be there
+    twice (ValueError otherwise).
     """
+    if len(set(suffixes)) < len(suffixes):
+        raise ValueError(f"a member is there twice: {', '.join(suffixes)}")
     with atomic_path(path) as beside:
         with beside.open("wb", buffering=0) as file:
             out = _Out(file)

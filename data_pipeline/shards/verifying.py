@@ -16,11 +16,12 @@ from contract import index, manifest, tar
 from contract.errors import FuselineError
 from contract.files import BLOCK, sha256_file
 from contract.index import Index, index_path
-from contract.manifest import DataManifest, FeatureManifest, NegativesManifest, ShardFacts
+from contract.manifest import DataManifest, ExportManifest, FeatureManifest, NegativesManifest, ShardFacts
 
-T = TypeVar("T", DataManifest, FeatureManifest, NegativesManifest)
-AnyManifest = DataManifest | FeatureManifest | NegativesManifest
+T = TypeVar("T", DataManifest, FeatureManifest, NegativesManifest, ExportManifest)
+AnyManifest = DataManifest | FeatureManifest | NegativesManifest | ExportManifest
 FETCH = "fetch it again (dvc pull {}), or rebuild it (dvc repro)"
+REPRO = "build the column again (dvc repro)"
 NEGATIVES = "neg.json"
 
 
@@ -33,7 +34,7 @@ class Fault(Struct, frozen=True):
 
 
 class Column(Struct):
-    """A folder of tars: the records, the features of one encoder, or the negatives."""
+    """A folder of tars: the records, the features of one encoder, the negatives, or all of them exported."""
 
     folder: Path
     manifest: AnyManifest
@@ -42,11 +43,30 @@ class Column(Struct):
         return self.folder / f"{shard}.tar"
 
     @property
+    def records(self) -> DataManifest | ExportManifest | None:
+        """What is known of the records, where the tars hold them."""
+        return self.manifest if isinstance(self.manifest, DataManifest | ExportManifest) else None
+
+    @property
+    def features(self) -> list[FeatureManifest]:
+        """What is known of the encoders whose arrays the tars hold, in their order."""
+        if isinstance(self.manifest, ExportManifest):
+            return list(self.manifest.features.values())
+        return [self.manifest] if isinstance(self.manifest, FeatureManifest) else []
+
+    @property
+    def negatives(self) -> NegativesManifest | None:
+        """What is known of the negatives, where the tars hold them."""
+        if isinstance(self.manifest, ExportManifest):
+            return self.manifest.negatives
+        return self.manifest if isinstance(self.manifest, NegativesManifest) else None
+
+    @property
     def suffixes(self) -> list[list[str]]:
         """The lists of members that a sample may have."""
-        if isinstance(self.manifest, FeatureManifest):
-            return [self.manifest.suffixes]
-        return [[NEGATIVES]] if isinstance(self.manifest, NegativesManifest) else [["json"], ["json", "jpg"]]
+        beside = [suffix for known in self.features for suffix in known.suffixes]
+        beside += [NEGATIVES] if self.negatives else []
+        return [["json", *beside], ["json", "jpg", *beside]] if self.records else [beside]
 
 
 def fault(path: Path, problem: str, fix: str | None = None) -> Fault:
@@ -64,7 +84,14 @@ def of_error(error: FuselineError) -> Fault:
 
 
 def columns(data: Path) -> tuple[list[Column], list[Fault]]:
-    """The records in `data`, then the columns beside it; and the manifests that cannot be read."""
+    """The records in `data`, then the columns beside it; and the manifests that cannot be read.
+
+    An export is its only column.
+    """
+    try:
+        return [_load(data, ExportManifest)], []
+    except FuselineError:
+        pass  # no export, so `data` must hold records: what is wrong with those is said below
     loads = [partial(_load, data, DataManifest)]
     loads += [partial(_load, place, FeatureManifest) for place in sorted(data.parent.glob("features/[!.]*/"))]
     loads += [partial(_load, place, NegativesManifest) for place in data.parent.glob("negatives/")]
@@ -81,15 +108,24 @@ def _load(folder: Path, kind: type[T]) -> Column:
     return Column(folder, manifest.load(folder, kind))
 
 
-def check_folders(found: Iterable[Column], shards: set[str]) -> Iterator[Fault]:
-    """Files that are missing or too many. shards: those of the records, which every column must have."""
+def known_shards(found: Iterable[Column]) -> dict[str, ShardFacts]:
+    """The shards that any column names, with what the first to name one says of it."""
+    facts: dict[str, ShardFacts] = {}
+    for column in found:
+        facts = column.manifest.shards | facts
+    return facts
+
+
+def check_folders(found: Sequence[Column]) -> Iterator[Fault]:
+    """Files that are missing or too many. Every column must have the shards of the first."""
+    first = found[0]
     for column in found:
         yield from _check_files(column)
-        for shard in sorted(shards ^ set(column.manifest.shards)):
-            lacking = "the records lack" if shard in column.manifest.shards else "this column lacks"
-            yield fault(column.tar(shard), f"is a shard that {lacking}", "build the column again (dvc repro)")
-        if isinstance(column.manifest, DataManifest):
-            yield from _check_tokenizer(column.folder / "tokenizer.json", column.manifest)
+        for shard in sorted(set(first.manifest.shards) ^ set(column.manifest.shards)):
+            lacking = first.folder if shard in column.manifest.shards else column.folder
+            yield fault(column.tar(shard), f"is a shard that {lacking} lacks", REPRO)
+        if column.records:
+            yield from _check_tokenizer(column.folder / "tokenizer.json", column.records)
 
 
 def _check_files(column: Column) -> Iterator[Fault]:
@@ -107,7 +143,26 @@ def _check_files(column: Column) -> Iterator[Fault]:
         )
 
 
-def _check_tokenizer(path: Path, known: DataManifest) -> Iterator[Fault]:
+def check_agreement(found: Sequence[Column]) -> Iterator[Fault]:
+    """What one manifest says of a shard or an encoder against what another says of it."""
+    first, weights = found[0], {known.encoder: known.weights for one in found for known in one.features}
+    for column in found:
+        path, mined = column.folder / manifest.NAME, column.negatives
+        for shard, facts in sorted(column.manifest.shards.items()):
+            known = first.manifest.shards.get(shard, facts)
+            if _contents(facts) != _contents(known):
+                problem = f"shard {shard} is {_contents(facts)}; {first.folder} says {_contents(known)}"
+                yield fault(path, problem, REPRO)
+        if mined and mined.encoder in weights and mined.weights != weights[mined.encoder].sha256:
+            problem = f"was mined with other weights than those of the {mined.encoder} features"
+            yield fault(path, problem, REPRO)
+
+
+def _contents(facts: ShardFacts) -> str:
+    return f"{facts.samples} pictures of {facts.dataset} {facts.split}"
+
+
+def _check_tokenizer(path: Path, known: DataManifest | ExportManifest) -> Iterator[Fault]:
     if not path.is_file():
         yield fault(path, "is missing")
     elif sha256_file(path) != known.tokenizer.sha256:

@@ -1,6 +1,8 @@
 """What stands in the members of a shard: records, arrays and negatives against schema and manifest."""
 
-from collections.abc import Container, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
@@ -8,7 +10,7 @@ from msgspec import Struct
 from contract import codec, index
 from contract.errors import ShardError
 from contract.index import count_texts
-from contract.manifest import FeatureManifest
+from contract.manifest import ExportManifest, FeatureManifest
 from contract.record import Near, Negatives, Record, problems
 from data_pipeline.pictures.placement import key as key_of
 from data_pipeline.shards import shard_reader
@@ -30,7 +32,8 @@ def check_records(
 ) -> tuple[list[Fault], dict[str, Record]]:
     """Faults, and the records that could be read, by key. keys: of all pictures of the dataset and split."""
     path, faults, records = column.tar(shard), [], {}
-    counts = index.load(path).rows["texts"].tolist()
+    known = index.load(path)
+    counts = known.rows["texts"].tolist() if known.hashed else [None] * len(known)
     for (key, content, _), counted in zip(shard_reader.members(path, "json"), counts, strict=True):
         try:
             records[key] = codec.decode_record(content, f"{path}/{key}")
@@ -43,12 +46,12 @@ def check_records(
 
 
 def _record_problems(
-    key: str, record: Record, counted: list[int], vocabulary: int | None, keys: Container[str]
+    key: str, record: Record, counted: list[int] | None, vocabulary: int | None, keys: Container[str]
 ) -> Iterator[str]:
     yield from problems(record, vocabulary)
     if key_of(record.id) != key:
         yield f"is of picture {record.id}, whose key is {key_of(record.id)}"
-    if list(count_texts(record)) != counted:
+    if counted is not None and list(count_texts(record)) != counted:
         yield f"has {count_texts(record)} usable texts; the index says {counted}"
     for text in record.texts:
         lost = [name for name in (*text.target, *text.members) if name not in keys]
@@ -57,8 +60,13 @@ def _record_problems(
 
 
 def check_features(column: Column, shard: str, known: FeatureManifest) -> Iterator[Fault]:
-    """Shape, type and finite values of every array."""
+    """Shape, type and finite values of every array.
+
+    Only an index can say which pictures the encoder could not take, and an export's has several encoders:
+    without its word any array may be empty.
+    """
     path = column.tar(shard)
+    flagged = index.load(path).hashed and not isinstance(column.manifest, ExportManifest)
     for suffix in known.suffixes:
         for key, content, absent in shard_reader.members(path, suffix):
             name = f"{path}/{key}.{suffix}"
@@ -67,7 +75,7 @@ def check_features(column: Column, shard: str, known: FeatureManifest) -> Iterat
             except ShardError as error:
                 yield of_error(error)
                 continue
-            tokens = 0 if absent else known.tokens
+            tokens = 0 if absent or (not flagged and array.shape[:1] == (0,)) else known.tokens
             scale = suffix.endswith(".scale.npy")
             expected = ("float32", (tokens,)) if scale else (known.dtype, (tokens, known.width))
             if (str(array.dtype), array.shape) != expected:
@@ -112,9 +120,26 @@ def _near_problems(near: Near, keys: Container[str]) -> Iterator[str]:
 
 def leakage(train: list[Seen], evaluation: list[Seen]) -> Iterator[Fault]:
     """Pictures of an evaluation split that a train shard holds as well, by group or by the file's bytes."""
-    for evidence in ("group", "sha256"):
-        held = {getattr(seen, evidence): seen.place for seen in evaluation}
-        for seen in train:
-            if twin := held.get(getattr(seen, evidence)):
-                problem = f"is in a train shard and, by {evidence}, in an evaluation split: {twin}"
-                yield Fault(seen.place, problem, "build stage images again and all that follows (dvc repro)")
+    groups = {seen.group: seen.place for seen in evaluation}
+    files = {seen.sha256: seen.place for seen in evaluation}
+    for seen in train:
+        twins = {"group": groups.get(seen.group), "sha256": files.get(seen.sha256)}
+        found = {evidence: place for evidence, place in twins.items() if place}
+        if found:
+            places = ", ".join(dict.fromkeys(found.values()))
+            problem = f"is in a train shard and, by {' and '.join(found)}, in an evaluation split: {places}"
+            yield Fault(seen.place, problem, "build stage images again and all that follows (dvc repro)")
+
+
+def answers(records: Iterable[Record]) -> Counter[str]:
+    """How many questions have each answer."""
+    asked = (text for record in records for text in record.texts if text.role == "question")
+    return Counter(text.answer for text in asked if text.answer is not None)
+
+
+def check_answers(path: Path, vocabulary: list[str], counted: Counter[str]) -> Iterator[Fault]:
+    """The vocabulary in the manifest at `path` against the answers of all train shards."""
+    expected = sorted(counted, key=lambda answer: (-counted[answer], answer))
+    if vocabulary != expected:
+        problem = "its answers are not those of the train shards, the most frequent first and then by name"
+        yield fault(path, problem, REBUILD)

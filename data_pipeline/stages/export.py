@@ -4,7 +4,6 @@ A thumbnail comes along where the records have one. The trainer reads the column
 """
 
 import argparse
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,13 +14,13 @@ from contract import manifest, patterns
 from contract.errors import FuselineError, MismatchError, ShardError, unknown_name
 from contract.files import atomic_path
 from contract.manifest import DataManifest, ExportManifest, FeatureManifest, NegativesManifest, ShardFacts
+from data_pipeline.command_line import add_workers
 from data_pipeline.engine import run_threads
 from data_pipeline.shards.exporting import Task, export_shard
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to export, and where to."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument(
         "--out", type=Path, required=True, help="folder to write; an earlier export is replaced"
     )
@@ -29,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--shards", nargs="+", default=["data"], help="record shards, named as for fit (default: data)"
     )
     parser.add_argument("--columns", help="encoders, such as vit,esam (default: all there are)")
-    parser.add_argument("--workers", type=int, default=cores, help="threads (default: one per core)")
+    add_workers(parser, "threads")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -90,7 +89,7 @@ def _encoders(folder: Path, wanted: str | None) -> list[str]:
     there = sorted(path.parent.name for path in folder.glob(f"[!.]*/{manifest.NAME}"))
     if wanted is None:
         return there
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in wanted.split(",") if name.strip()))
     for name in names:
         if name not in there:
             raise unknown_name("--columns", "feature column", name, there, ShardError)

@@ -6,7 +6,6 @@ pulled a column encodes only what is new.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ import polars as pl
 
 from contract import manifest, params, record
 from contract.errors import MismatchError
-from contract.files import atomic_path, remove, sha256_file, write_atomic
+from contract.files import atomic_path, link, remove, sha256_file, write_atomic
 from contract.index import index_path
 from contract.manifest import FeatureManifest, ShardFacts
 from data_pipeline.engine import run_tasks
@@ -151,9 +150,9 @@ def publish(
 
 
 def link_shard(source: Path, target: Path) -> None:
-    """One file on disk under two names: DVC then links its cache to the same."""
-    os.link(source, target)
-    os.link(index_path(source), index_path(target))
+    """A tar and its index under another name: DVC then links its cache to the same files."""
+    link(source, target)
+    link(index_path(source), index_path(target))
 
 
 def describe(
@@ -180,6 +179,7 @@ def column_manifest(task: Task, shards: dict[str, ShardFacts]) -> FeatureManifes
         architecture=settings.architecture,
         model=settings.model,
         weights=facts.weights,
+        config=facts.config,
         transform=settings.transform,
         size=settings.size,
         grid=settings.grid,

@@ -6,7 +6,7 @@ a reject, a malformed file stops the stage.
 
 import argparse
 import gc
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ from contract.files import atomic_path
 from data_pipeline.reading.raw_files import RawFiles
 from data_pipeline.reading.sources import reader, sources
 from data_pipeline.table_writer import TableWriter
-from data_pipeline.tables import ROWS, Account, Block, Finding, Row
+from data_pipeline.tables import ROWS, Account, Block, Finding, Given, PassedOver
 from data_pipeline.validation import budgets
 
 
@@ -42,16 +42,20 @@ def read_dataset(name: str, dataset: params.Dataset, out: Path, limits: Mapping[
     print(f"read {name}: {account.summary()}")
 
 
-def write_rows(rows: Iterable[Row | Block], folder: Path) -> Account:
+def write_rows(rows: Iterable[Given], folder: Path) -> Account:
     """Each row into the table of its type; what the reader gave is counted apart from what was written."""
     given: Counter[type] = Counter()
     rejected: Counter[str] = Counter()
+    passed_over: dict[str, Counter[str]] = defaultdict(Counter)
     with ExitStack() as stack, _no_cycles():
         writers = {
             kind: stack.enter_context(TableWriter(folder / f"{table}.parquet", kind))
             for table, kind in {**ROWS, "findings": Finding}.items()
         }
         for row in rows:
+            if isinstance(row, PassedOver):
+                passed_over[row.table][row.why] += row.number
+                continue
             if isinstance(row, Block):
                 given[row.kind] += len(row.rows)
                 writers[row.kind].add_block(row)
@@ -63,6 +67,8 @@ def write_rows(rows: Iterable[Row | Block], folder: Path) -> Account:
     account = Account()
     for table, kind in ROWS.items():
         account.add(table, given[kind] + rejected[table], writers[kind].count, rejected[table])
+    for table, counted in passed_over.items():
+        account.pass_over(table, counted)
     return account
 
 

@@ -39,8 +39,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Which encoder, and how long to measure."""
     parser.add_argument("encoder", help="a name under encoders: in params.yaml")
     parser.add_argument(
-        "--seconds", type=float, default=1.0, help="to measure each combination for, at least (default: 1)"
+        "--seconds", type=duration, default=1.0, help="to measure each combination for, at least (default: 1)"
     )
+
+
+def duration(text: str) -> float:
+    """Seconds, more than none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: say a number of seconds above 0")
+    return seconds
 
 
 def run(args: argparse.Namespace) -> None:

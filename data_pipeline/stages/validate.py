@@ -21,6 +21,7 @@ from data_pipeline.tables import Account
 from data_pipeline.validation import box_rules, budgets, negative_rules, text_rules
 from data_pipeline.validation.rules import Rule, Table, apply
 
+LINKED = ("target", "members")  # lists of pictures in a text
 _IMAGES = Table("images", pl.col("picture"), ["picture", "file", "drop", "split", "width", "height"])
 _TEXTS = Table("texts", pl.col("text"), list(tables.Text._fields[:9]))
 _REGIONS = Table("regions", pl.format("{}/{}", "picture", "region"), list(tables.Region._fields[:7]))
@@ -28,13 +29,18 @@ _ENTITIES = Table("entities", pl.format("{}/{}", "text", "span"), list(tables.En
 
 
 class Raw(NamedTuple):
-    """What stage read gave. unusable: "<table>" and "<id>" of records that it could not use."""
+    """What stages read and scan gave.
+
+    unusable: "<table>" and "<id>" of records that read could not use. scanned: picture, drop, width and
+    height of the files that could be opened.
+    """
 
     images: pl.DataFrame
     texts: pl.DataFrame
     regions: pl.DataFrame
     entities: pl.DataFrame
     unusable: pl.DataFrame
+    scanned: pl.DataFrame
 
 
 class Judged(NamedTuple):
@@ -51,7 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     settings = params.load(args.params)
     params.dataset(settings, args.dataset)
-    raw = load(Path("read", args.dataset))
+    raw = load(args.dataset)
     catalogue = pl.read_parquet("images/catalogue.parquet").filter(dataset=args.dataset)
     judged, sizes = validate(raw, catalogue, settings.boxes)
     account = Account()
@@ -60,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         for table, (kept, findings) in judged.items():
             account.add(table, len(getattr(raw, table)), len(kept), rejected(findings))
             write_table(folder / f"{table}.parquet", kept)
-        findings = findings_frame(found for _, found in judged.values())
+        findings = explained(findings_frame(found for _, found in judged.values()), lost(args.dataset))
         write_findings(folder, findings)
         account.write(folder)
         budgets.check(settings.budgets.validate, folder, "validate", args.dataset)
@@ -68,10 +74,31 @@ def run(args: argparse.Namespace) -> None:
     print(f"validate {args.dataset}: {account.summary()}\nvalidate {args.dataset}: {reasons(findings)}")
 
 
-def load(folder: Path) -> Raw:
-    """The tables of read/<dataset>."""
+def load(dataset: str) -> Raw:
+    """The tables of read/<dataset>, and the sizes of scan/<dataset>."""
+    folder = Path("read", dataset)
     unusable = read_table(folder, "findings").filter(outcome="reject").select("table", "id")
-    return Raw(**{table: read_table(folder, table) for table in tables.TABLES}, unusable=unusable)
+    scanned = read_table(Path("scan", dataset), "pictures").select("picture", "drop", "width", "height")
+    declared = {table: read_table(folder, table) for table in tables.TABLES}
+    return Raw(**declared, unusable=unusable, scanned=scanned)
+
+
+def lost(dataset: str) -> pl.DataFrame:
+    """picture and why: what stages scan and images rejected of a dataset."""
+    placed = pl.read_parquet("images/findings.parquet").filter(dataset=dataset).drop("dataset")
+    found = pl.concat([read_table(Path("scan", dataset), "findings"), placed]).filter(outcome="reject")
+    reason = pl.format("{} {}", "reason", "detail").str.strip_chars()
+    return found.group_by(picture="id", maintain_order=True).agg(why=reason.unique(maintain_order=True))
+
+
+def explained(findings: pl.DataFrame, lost: pl.DataFrame) -> pl.DataFrame:
+    """What went with its picture says why the picture went."""
+    why = lost.select("picture", pl.col("why").list.join(", "))
+    picture = pl.col("record").str.json_path_match("$.picture")
+    joined = findings.with_columns(picture=picture).join(why, on="picture", how="left", maintain_order="left")
+    went = (pl.col("reason") == "picture_rejected") & pl.col("why").is_not_null()
+    detail = pl.when(went).then("why").otherwise("detail")
+    return joined.with_columns(detail=detail).select(findings.columns)
 
 
 def validate(
@@ -79,13 +106,14 @@ def validate(
 ) -> tuple[dict[str, Judged], dict[str, int]]:
     """(judged tables in the order of tables.TABLES, box sizes). catalogue: this dataset's part."""
     images = judge_images(raw.images, catalogue)
-    regions = judge_regions(raw.regions, raw.images, catalogue, boxes)
+    regions = judge_regions(raw, catalogue, boxes)
     every = msgspec.structs.replace(boxes, min_area=0.0)  # what any other min_area would drop
-    all_sizes = judge_regions(raw.regions, raw.images, catalogue, every) if boxes.min_area else regions
+    all_sizes = judge_regions(raw, catalogue, every) if boxes.min_area else regions
     sizes = box_rules.size_table(all_sizes.kept)
     boxed = box_rules.normalise(regions.kept)
-    texts = judge_texts(raw.texts, raw.images, catalogue, boxed)
-    entities = judge_entities(raw, texts.kept, boxed)
+    links = own_boxes(raw.regions, regions.kept)
+    texts = judge_texts(raw.texts, raw.images, catalogue, links)
+    entities = judge_entities(raw, texts.kept, links)
     unnamed = without_entity(regions.kept, texts.kept, entities.kept)
     judged = {
         "images": images,
@@ -109,14 +137,28 @@ def judge_images(images: pl.DataFrame, catalogue: pl.DataFrame) -> Judged:
     return Judged(kept.select(images.columns), findings)
 
 
-def judge_regions(
-    regions: pl.DataFrame, images: pl.DataFrame, catalogue: pl.DataFrame, settings: params.BoxRules
-) -> Judged:
-    """Boxes in pixels against the rules; the kept ones still carry x, y, w, h, W and H."""
-    declared = _with_file_size(images, catalogue).filter(pl.col("W").is_not_null())
-    sizes = declared.select("picture", "W", "H", size_differs=_size_differs()).unique("picture", keep="first")
-    joined = regions.join(sizes, on="picture", how="left", maintain_order="left")
+def judge_regions(raw: Raw, catalogue: pl.DataFrame, settings: params.BoxRules) -> Judged:
+    """Boxes against the rules, in pixels of the file that is kept; the kept ones carry W and H.
+
+    A drop's boxes mean the picture of that drop: none of its sizes, declared or real, may be another.
+    """
+    files = catalogue.select("picture", W="width", H="height")
+    given = pl.concat([raw.images.select(raw.scanned.columns), raw.scanned]).join(files, on="picture")
+    sizes = given.group_by("picture", "drop").agg(size_differs=_size_differs().any())
+    placed = raw.regions.join(files, on="picture", how="left", maintain_order="left")
+    joined = placed.join(sizes, on=["picture", "drop"], how="left", maintain_order="left")
     return Judged(*apply(box_rules.in_pixels(joined), _REGIONS, box_rules.rules(settings)))
+
+
+def own_boxes(declared: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+    """drop, picture, region of the declared boxes that are the kept box of their id.
+
+    What a drop says of a box it says of its own, and another drop may have given the id to another box.
+    """
+    sides = ["x", "y", "w", "h"]
+    pairs = declared.join(kept.select("picture", "region", *sides), on=["picture", "region"], suffix="_kept")
+    same = pl.all_horizontal(pl.col(side) == pl.col(f"{side}_kept") for side in sides)
+    return pairs.filter(same).select("drop", "picture", "region")
 
 
 def without_entity(regions: pl.DataFrame, texts: pl.DataFrame, entities: pl.DataFrame) -> pl.DataFrame:
@@ -141,14 +183,19 @@ def _size_differs() -> pl.Expr:
 def judge_texts(
     texts: pl.DataFrame, images: pl.DataFrame, catalogue: pl.DataFrame, boxes: pl.DataFrame
 ) -> Judged:
-    """Texts against their picture, the pictures and boxes they name, and each other."""
+    """Texts against their picture, the pictures and boxes they name, and each other.
+
+    boxes: see own_boxes.
+    """
     splits = catalogue.select("picture", picture_split="split")
     joined = texts.join(splits, on="picture", how="left", maintain_order="left")
-    pictures = catalogue["picture"].implode()
-    about = keep_links(joined, "about", boxes.select("picture", "region"))
+    aims = pl.DataFrame({"picture": joined["target"].list.first()})
+    target = aims.join(splits, on="picture", how="left", maintain_order="left")["picture_split"]
+    about = keep_links(joined, "about", boxes)
     marked = joined.with_columns(
         declared=pl.col("picture").is_in(images["picture"].implode()),
-        target_lost=~pl.col("target").list.first().is_in(pictures),
+        target_lost=(pl.col("target").list.len() > 0) & target.is_null(),
+        target_strays=target != pl.col("picture_split"),
         about_lost=(pl.col("about").list.len() > 0) & (about.list.len() == 0),
         about=about,
     )
@@ -157,28 +204,47 @@ def judge_texts(
     lost = among.filter(outcome="reject")["id"]
     agreed, full = apply(unique, _TEXTS, [text_rules.statements_of(lost)])
     honest, negatives = negative_rules.drop_unsound(agreed)
-    kept, members = _drop_lost_pictures(honest, catalogue.select("picture"))
+    kept, members = _drop_lost_pictures(honest, splits)
     return Judged(kept.select(texts.columns), pl.concat([own, among, full, negatives, members]))
 
 
-def _drop_lost_pictures(texts: pl.DataFrame, pictures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rejected pictures leave the lists of soft targets and members; the text stays, flagged."""
-    kept = texts.with_columns(keep_links(texts, name, pictures) for name in ("target", "members"))
-    lost = [kept[name].list.len() < texts[name].list.len() for name in ("target", "members")]
-    rule = Rule("member_rejected", "flag", pl.col("lost"))
-    _, findings = apply(texts.with_columns(lost=lost[0] | lost[1]), _TEXTS, [rule])
-    return kept, findings
+def _drop_lost_pictures(texts: pl.DataFrame, splits: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rejected pictures and those of another split leave the lists of soft targets and members.
+
+    The text stays, flagged. splits: picture_split of every kept picture.
+    """
+    there = _linked_pictures(texts, splits.select("picture"))
+    kept = _linked_pictures(there, splits.select("picture_split", "picture"))
+    rules = [
+        Rule("member_rejected", "flag", _fewer(there, texts)),
+        Rule("target_in_other_split", "flag", _fewer(kept, there)),
+    ]
+    return kept, apply(texts, _TEXTS, rules)[1]
+
+
+def _linked_pictures(texts: pl.DataFrame, allowed: pl.DataFrame) -> pl.DataFrame:
+    """The texts with what `allowed` holds of their lists of pictures."""
+    return texts.with_columns(keep_links(texts, name, allowed) for name in LINKED)
+
+
+def _fewer(after: pl.DataFrame, before: pl.DataFrame) -> pl.Expr:
+    """Of every text, whether one of its lists of pictures lost some."""
+    lost = [after[name].list.len() < before[name].list.len() for name in LINKED]
+    return pl.lit(lost[0] | lost[1])
 
 
 def judge_entities(raw: Raw, texts: pl.DataFrame, boxes: pl.DataFrame) -> Judged:
-    """Spans against their text; links to boxes that are gone are dropped, the span stays."""
-    contents = texts.select("text", "picture", "content")
-    joined = raw.entities.join(contents, on="text", how="left", maintain_order="left")
+    """Spans against their text; links to boxes that are gone are dropped, the span stays.
+
+    boxes: see own_boxes.
+    """
+    contents = texts.select("text", "drop", "picture", "content")
+    joined = raw.entities.join(contents, on=["text", "drop"], how="left", maintain_order="left")
     rejected = raw.unusable.filter(table="texts")["id"]
     linked = joined.with_columns(
         declared_text=pl.col("text").is_in(pl.concat([raw.texts["text"], rejected]).implode()),
         region_missing=_names_missing_region(joined, raw),
-        regions=keep_links(joined, "regions", boxes.select("picture", "region")),
+        regions=keep_links(joined, "regions", boxes),
     )
     kept, findings = apply(linked, _ENTITIES, text_rules.ENTITY)
     return Judged(kept.select(raw.entities.columns), findings)

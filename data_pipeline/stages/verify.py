@@ -1,19 +1,22 @@
 """Check a folder of record shards and the columns beside it: manifests, counts, and the hash of every byte.
 
---deep also decodes every record, array and negative, and looks for pictures that train and evaluation share.
+--deep also decodes every record, array and negative of the tars that are whole, counts the answers again, and
+looks for pictures that train and evaluation share. An export is checked the same way.
 Prints every fault; exit status 1 when there is one.
 """
 
 import argparse
 import os
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from contract.errors import ParamsError, ShardError
-from contract.manifest import DataManifest, FeatureManifest
+from contract.manifest import NAME, DataManifest, ShardFacts
 from contract.record import Record
+from data_pipeline.command_line import add_workers
 from data_pipeline.engine import run_tasks
 from data_pipeline.pictures.placement import TRAIN
 from data_pipeline.shards import verifying, verifying_contents
@@ -23,7 +26,7 @@ from data_pipeline.texts import tokenizer_file
 
 
 class Task(Struct):
-    """One shard in all its columns, the records first.
+    """One shard in all its columns, the records first where there are any.
 
     beside: the shards of its dataset and split. vocabulary: size of the tokenizer's, if it can be read.
     """
@@ -36,20 +39,20 @@ class Task(Struct):
 
 
 class Checked(Struct):
-    """What a task found. seen: the shard's pictures, if it was deep."""
+    """What a task found. seen, answers: of the records that could be read, if it was deep."""
 
     faults: list[Fault]
     seen: list[Seen] = []
+    answers: Counter[str] = field(default_factory=Counter)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which folder, how thoroughly."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument(
         "data", type=Path, nargs="?", default=Path("data"), help="folder of records (default: data)"
     )
     parser.add_argument("--deep", action="store_true", help="decode every member; look for leakage")
-    parser.add_argument("--workers", type=int, default=cores, help="processes (default: one per core)")
+    add_workers(parser, "processes")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,35 +60,67 @@ def run(args: argparse.Namespace) -> int:
     if not args.data.is_dir():
         fix = f"fetch it (dvc pull {args.data}) or build it (dvc repro)"
         raise ShardError(args.data, "no such folder", fix=fix)
-    data = args.data.resolve()
-    columns, faults = verifying.columns(Path(os.path.relpath(data.parent), data.name))
-    if columns and isinstance(columns[0].manifest, DataManifest):
+    columns, faults = verifying.columns(_named(args.data))
+    if columns:
         faults += verify(columns, args.deep, args.workers)
     for fault in faults:
         print(f"{fault.where}: {fault.problem}\n  fix:      {fault.fix}")
-    shards = sum(len(column.manifest.shards) for column in columns)
-    depth = "every byte and every member" if args.deep else "every byte"
     said = f"{len(faults)} faults in {len({fault.where for fault in faults})} places" if faults else "sound"
-    print(f"{args.data}: {shards} tars in {len(columns)} folders, {depth} checked: {said}")
+    print(f"{args.data}: {_extent(columns, args.deep)}: {said}")
     return 1 if faults else 0
 
 
+def _named(folder: Path) -> Path:
+    """The folder as typed, so that its files are named like it; `.` and `..` do not say what it is in."""
+    if folder.name not in ("", ".."):
+        return folder
+    whole = folder.resolve()
+    return Path(os.path.relpath(whole.parent), whole.name)
+
+
+def _extent(columns: list[Column], deep: bool) -> str:
+    """How much was read."""
+    tars = sum(column.tar(shard).is_file() for column in columns for shard in column.manifest.shards)
+    depth = "every byte and every member" if deep else "every byte"
+    return f"{tars} tars in {len(columns)} folders, {depth} checked" if tars else "nothing checked"
+
+
 def verify(columns: list[Column], deep: bool, workers: int) -> list[Fault]:
-    """Every fault of the records, which come first, and of the columns beside them."""
-    shards = columns[0].manifest.shards
-    faults = list(verifying.check_folders(columns, set(shards)))
-    vocabulary = _vocabulary(columns[0].folder / "tokenizer.json", faults) if deep else None
-    tasks = [Task(columns, shard, _beside(columns[0], shard), vocabulary, deep) for shard in sorted(shards)]
-    train: list[Seen] = []
-    evaluation: list[Seen] = []
+    """Every fault of the columns, of which the first says what the others must agree with: the records."""
+    shards = verifying.known_shards(columns)
+    faults = [*verifying.check_folders(columns), *verifying.check_agreement(columns)]
+    vocabulary = _vocabulary(columns[0], faults) if deep else None
+    tasks = [
+        Task(columns, shard, _beside(shards, shard), vocabulary, deep and shard in columns[0].manifest.shards)
+        for shard in sorted(shards)
+    ]
+    train, evaluation = list[Seen](), list[Seen]()
+    answers: Counter[str] = Counter()
     for task, checked in zip(tasks, run_tasks(check, tasks, workers, label="verify"), strict=True):
         faults += checked.faults
-        (train if shards[task.shard].split == TRAIN else evaluation).extend(checked.seen)
-    return faults + list(verifying_contents.leakage(train, evaluation))
+        if shards[task.shard].split == TRAIN:
+            train += checked.seen
+            answers.update(checked.answers)
+        else:
+            evaluation += checked.seen
+    faults += verifying_contents.leakage(train, evaluation)
+    whole = len(train) == sum(facts.samples for facts in shards.values() if facts.split == TRAIN)
+    return faults + (_check_answers(columns[0], answers) if deep and whole else [])
 
 
-def _vocabulary(path: Path, faults: list[Fault]) -> int | None:
-    """How many tokens there are."""
+def _check_answers(records: Column, counted: Counter[str]) -> list[Fault]:
+    """The vocabulary recounted; an export may hold only some of the shards that made its own."""
+    if not isinstance(records.manifest, DataManifest):
+        return []
+    path = records.folder / NAME
+    return list(verifying_contents.check_answers(path, records.manifest.answers, counted))
+
+
+def _vocabulary(first: Column, faults: list[Fault]) -> int | None:
+    """How many tokens there are, where there are records."""
+    if not first.records:
+        return None
+    path = first.folder / "tokenizer.json"
     try:
         return tokenizer_file.load(str(path)).get_vocab_size()
     except ParamsError as error:
@@ -93,9 +128,8 @@ def _vocabulary(path: Path, faults: list[Fault]) -> int | None:
         return None
 
 
-def _beside(records: Column, shard: str) -> tuple[str, ...]:
+def _beside(shards: dict[str, ShardFacts], shard: str) -> tuple[str, ...]:
     """The shards that a text or neighbour of this one may name pictures of."""
-    shards = records.manifest.shards
     own = (shards[shard].dataset, shards[shard].split)
     return tuple(name for name, facts in shards.items() if (facts.dataset, facts.split) == own)
 
@@ -111,7 +145,7 @@ def check(task: Task) -> Checked:
     deep, records = _contents(task, [column for column in sound if column.tar(task.shard).is_file()])
     place = task.columns[0].tar(task.shard)
     seen = [Seen(f"{place}/{key}", record.group, record.sha256) for key, record in records.items()]
-    return Checked(faults + deep, seen)
+    return Checked(faults + deep, seen, verifying_contents.answers(records.values()))
 
 
 def _contents(task: Task, sound: list[Column]) -> tuple[list[Fault], dict[str, Record]]:
@@ -120,12 +154,12 @@ def _contents(task: Task, sound: list[Column]) -> tuple[list[Fault], dict[str, R
     keys, faults = _keys(folder, task.beside), list[Fault]()
     records: dict[str, Record] = {}
     for column in sound:
-        if isinstance(column.manifest, DataManifest):
+        if column.records:
             found, records = verifying_contents.check_records(column, task.shard, task.vocabulary, keys)
             faults += found
-        elif isinstance(column.manifest, FeatureManifest):
-            faults += verifying_contents.check_features(column, task.shard, column.manifest)
-        else:
+        for known in column.features:
+            faults += verifying_contents.check_features(column, task.shard, known)
+        if column.negatives:
             faults += verifying_contents.check_negatives(column, task.shard, keys, records)
     return faults, records
 
