@@ -138,7 +138,8 @@ ROWS: dict[str, type[tuple[Any, ...]]] = {
 class Account:
     """counts.json of a stage: per table, rows read = rows kept + rows rejected.
 
-    `passed_over`, in stage read: records of the raw files that are none of these, by why.
+    `passed_over`, in stage read: records of the raw files that are none of these, by why. `added`, in stage
+    spans: rows read that no stage before kept, because it found them itself.
     """
 
     def __init__(self) -> None:
@@ -150,6 +151,9 @@ class Account:
 
     def pass_over(self, table: str, counted: Mapping[str, int]) -> None:
         self._counts[table]["passed_over"] = dict(counted)
+
+    def state_added(self, table: str, added: int) -> None:
+        self._counts[table]["added"] = added
 
     def write(self, folder: Path) -> None:
         (folder / "counts.json").write_text(json.dumps(self._counts, indent=1) + "\n")

@@ -85,7 +85,8 @@ def test_every_variant_of_a_box_is_what_its_name_says(tmp_path):
 
 def named(number, record):
     """A world of two names."""
-    return structs.replace(record, regions=structs.replace(record.regions, name=[("ball", "box")[number % 2]]))
+    regions = structs.replace(record.regions, name=[("ball", "box")[number % 2]])
+    return structs.replace(record, regions=regions)
 
 
 def test_names_and_questions_have_a_row_for_every_variant(tmp_path, monkeypatch):

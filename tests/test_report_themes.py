@@ -25,11 +25,19 @@ from data_pipeline.report import (
     verdict,
 )
 from data_pipeline.report.flow import Step
+from data_pipeline.tables import TABLES
 
 DATASETS = ("gqa", "cirr", "visual_genome")
 
 
 # Flow
+
+
+def in_shards(name: str, catalogue: pl.DataFrame) -> dict[str, int]:
+    """What records of the dataset's clean tables hold."""
+    stages = {"texts": "spans", "regions": "validate", "entities": "spans"}
+    rows = {table: len(pl.read_parquet(f"{stage}/{name}/{table}.parquet")) for table, stage in stages.items()}
+    return {"images": len(catalogue.filter(dataset=name)), **rows}
 
 
 def test_the_rows_of_the_demo_add_up_through_all_stages(
@@ -38,9 +46,14 @@ def test_the_rows_of_the_demo_add_up_through_all_stages(
     monkeypatch.chdir(annotated)
     catalogue = pl.read_parquet("images/catalogue.parquet")
     found = findings.findings(DATASETS, [])
-    packed = dict(catalogue.group_by("dataset").len().iter_rows())
+    packed = {name: in_shards(name, catalogue) for name in DATASETS}
     flowing = flow.flow(DATASETS, catalogue, found, packed)
     assert flow.breaks(flowing) == []
+    assert all(rows[-1].stage == "shards" for tables in flowing.values() for rows in tables.values())
+    for table in TABLES:
+        lacking = packed["visual_genome"] | {table: packed["visual_genome"][table] - 1}
+        short = flow.flow(DATASETS, catalogue, found, packed | {"visual_genome": lacking})
+        assert flow.breaks(short) == [flow.Break("visual_genome", table, "shards")]
     assert [step.stage for step in flowing["gqa"]["images"]] == list(flow.STAGES[:4]) + ["shards"]
     lost = sum(step.rejected for tables in flowing.values() for rows in tables.values() for step in rows)
     rejects = found.filter(outcome="reject")
@@ -65,11 +78,21 @@ def test_rows_that_a_stage_made_are_told_apart(tmp_path: Path, monkeypatch: pyte
     by_hand.build(tmp_path)
     by_hand.reportable(tmp_path)
     monkeypatch.chdir(tmp_path)
-    counts = [("texts", 5, 5), ("entities", 9, 8)]
-    by_hand.write_json(Path("spans/gqa/counts.json"), dict(map(by_hand.account, counts)))
     catalogue, found = pl.read_parquet("images/catalogue.parquet"), findings.findings(["gqa"], [])
-    steps = flow.flow(["gqa"], catalogue, found, {"gqa": 4})["gqa"]["entities"]
-    assert [(step.stage, step.added) for step in steps] == [("read", 0), ("validate", 0), ("spans", 7)]
+
+    def flowing(**stated: int) -> flow.Flow:
+        counts = dict(map(by_hand.account, [("texts", 5, 5), ("entities", 9, 9)]))
+        counts["entities"] |= stated
+        by_hand.write_json(Path("spans/gqa/counts.json"), counts)
+        held = {"images": 4, "texts": 5, "regions": 3, "entities": 9}
+        return flow.flow(["gqa"], catalogue, found, {"gqa": held})
+
+    steps = flowing(added=7)["gqa"]["entities"]
+    assert [step.stage for step in steps] == ["read", "validate", "spans", "shards"]
+    assert [step.added for step in steps] == [0, 0, 7, 0]
+    assert flow.breaks(flowing(added=7)) == []
+    broken = [flow.Break("gqa", "entities", "spans")]
+    assert flow.breaks(flowing(added=6)) == flow.breaks(flowing()) == broken
 
 
 # Findings

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -60,6 +61,22 @@ def test_a_record_holds_what_the_tables_say(project: Path) -> None:
     assert (question.span_chars, question.span_tokens, question.span_regions) == ([(14, 22)], [(3, 5)], [[0]])
     assert question.text[14:22] == "the cube"
     assert statement.span_regions == [[0, 1]] and statement.answer is None
+
+
+def test_what_the_records_hold_is_counted(project: Path) -> None:
+    shards.run(ARGS)
+    counted = json.loads(Path("data/counts.json").read_text())
+    known = manifest.load(Path("data"), DataManifest).shards
+    for dataset, held in counted.items():
+        names = [name for name, facts in known.items() if facts.dataset == dataset]
+        found = [record for name in names for record in load(name).values()]
+        assert held == {
+            "images": len(found),
+            "texts": sum(len(record.texts) for record in found),
+            "regions": sum(len(record.regions.id) for record in found),
+            "entities": sum(len(text.span_chars) for record in found for text in record.texts),
+        }
+    assert counted.keys() == {"gqa", "cirr"} and all(counted["gqa"].values())
 
 
 def test_pictures_without_texts_stay_and_crowds_are_marked(project: Path) -> None:

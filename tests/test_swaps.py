@@ -110,6 +110,11 @@ def test_a_name_is_false_where_all_of_that_name_are_otherwise_or_the_dataset_box
         "the blue ball",
         "the ball that is blue is large",
         "the ball made of wood is large",
+        "the ball near the tree is blue",
+        "the ball in the corner is blue",
+        "the ball in the cube is blue",
+        "the ball on the left is blue",
+        "one of the balls is blue",
     ],
 )
 def test_what_speaks_of_any_thing_is_unknown_unless_all_are_boxed(text: str) -> None:
@@ -128,6 +133,8 @@ def test_what_is_said_of_the_thing_is_judged_by_those_that_the_words_may_mean() 
     assert verdict("the red ball is large", red) is False
     assert verdict("the red ball is large", red, plain_one) is None
     assert verdict("the blue ball is large", red) is None  # it speaks of a ball without a box
+    assert verdict("the ball in the picture is blue", red) is False
+    assert verdict("the ball to the left of the cube is blue", red, thing("cube", box=RIGHT)) is False
 
 
 def test_a_phrase_is_judged_by_the_thing_of_its_region() -> None:

@@ -314,6 +314,19 @@ def test_without_records_the_columns_are_checked_alone(
     assert "features/vit/toy-001.tar: damaged: p0003.vit.npy" in run(capsys, deep)[1]
 
 
+def test_a_shard_that_the_records_lack_is_checked_to_the_byte(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = manifest.load(Path("data"), DataManifest)
+    del known.shards["toy-val-000"]
+    manifest.save(Path("data"), known)
+    missing(Path("data/toy-val-000.tar"))
+    said = run(capsys, deep=True)[1]
+    assert "negatives/toy-val-000.tar: is a shard that data lacks" in said and "3 faults" in said
+    bit_in_a_payload(Path("negatives/toy-val-000.tar"))
+    assert "negatives/toy-val-000.tar: damaged" in run(capsys, deep=True)[1]
+
+
 def test_a_folder_without_any_manifest_is_not_said_to_be_checked(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

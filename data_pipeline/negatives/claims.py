@@ -21,7 +21,6 @@ def _set(words: str) -> frozenset[str]:
 
 NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 BE = ("is", "are")
-RELATIVE = ("that", "which", "who")
 # Words that take back, weaken or offer a choice.
 DOUBT = _set(
     "no not none never nothing nobody neither nor without or either if unless except than like unlike seems "
@@ -33,7 +32,8 @@ AFTER_NOUN = _set(
     "beneath underneath behind beside next standing sitting lying holding wearing has have inside around "
     "along against through from across between over while where together"
 )
-GLUE = _set("is are the a an and there this it to in both picture image photo photograph")
+PICTURE = _set("picture image photo photograph")
+GLUE = _set("is are the a an and there this it to both") | PICTURE
 STARTS = {relation.split()[0]: relation for relation in RELATIONS}
 LEADS: tuple[list[str], ...] = (
     [],
@@ -60,8 +60,9 @@ class Word(NamedTuple):
 class Mention:
     """A thing that a sentence speaks of. words: [first, past the last) of the sentence.
 
-    definite: "the" stands before it. restrictors, predicates: values that tell which thing is meant ("the red
-    ball", "made of wood"), and those that are said of it ("is red").
+    definite: one thing, "the" before it, and nothing unread behind it that may tell which. restrictors:
+    values that tell which thing is meant ("the red ball", "made of wood"). predicates: those said of it
+    ("is red").
     """
 
     name: str
@@ -127,7 +128,7 @@ class _Reader:
         self._claims = Claims()
         self._subjects: list[int] = []  # mentions that "is red" speaks of
         self._verb = False  # the clause has its verb
-        self._read = [word.text in GLUE for word in words]
+        self._read = [word.text in GLUE or self._in_picture(at) for at, word in enumerate(words)]
         self._side: tuple[int, str, Word, int] | None = (
             None  # subject, relation, word, where its anchor begins
         )
@@ -139,6 +140,8 @@ class _Reader:
             if any(word.ends_clause for word in self._words[at:past]):
                 self._subjects, self._verb = [], False
             at = past
+        for mention in self._claims.mentions:
+            mention.definite = mention.definite and self._reads_on(mention.words[1])
         inner_break = any(word.ends_clause for word in self._words[:-1])
         plural = any(mention.plural for mention in self._claims.mentions)
         self._claims.whole = (
@@ -160,7 +163,7 @@ class _Reader:
             whole,
             plural,
             words=(at, past),
-            definite=self._texts(max(0, at - 1), 1) == ["the"],
+            definite=not plural and self._texts(max(0, at - 1), 1) == ["the"],
             restrictors=list(self._words[first:begin]),
             number=number if plural else None,
         )
@@ -249,12 +252,24 @@ class _Reader:
         owners = self._subjects if verb else self._beside(at)
         if not owners:
             return None
-        tells_which = not verb or self._texts(max(0, at - 1), 1)[0] in RELATIVE
         for owner in owners:
             mention = self._claims.mentions[owner]
-            (mention.restrictors if tells_which else mention.predicates).append(value)
+            (mention.predicates if verb else mention.restrictors).append(value)
         self._consume(at, after + 1)
         return after + 1
+
+    def _in_picture(self, at: int) -> bool:
+        """in [the/this] picture."""
+        return self._texts(at, 1) == ["in"] and not PICTURE.isdisjoint(self._texts(at + 1, 2))
+
+    def _reads_on(self, past: int) -> bool:
+        """Whether all is read from a noun to the next verb or end of the clause."""
+        for at in range(past, len(self._words)):
+            if self._words[at - 1].ends_clause or self._words[at].text in BE:
+                break
+            if not self._read[at]:
+                return False
+        return True
 
     def _beside(self, at: int) -> list[int]:
         """The mention that ends here."""

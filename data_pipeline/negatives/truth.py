@@ -1,9 +1,9 @@
 """Whether a sentence is true of a picture: True, False, or None where the annotations do not say.
 
 What is not annotated is unknown, not false: "a blue car" stays unknown beside any number of red ones, unless
-every car has a box. "The car" speaks of an annotated car if there is one, and "the red car" of one that may be
-red; so what is said of it can be false. A phrase speaks of its region. A sentence is false where a claim of
-it is, and true where all its claims are and it says nothing else.
+every car has a box. "The car" speaks of an annotated car if there is one, and "the red car" of one that may
+be red; so what is said of it can be false. A phrase speaks of its region. A sentence is false where a claim
+of it is, and true where all its claims are and it says nothing else.
 """
 
 from collections.abc import Iterable, Sequence

@@ -5,21 +5,17 @@ Stage validate judges all declared pictures again; its step counts only those th
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import polars as pl
 from msgspec import Struct
 
-from contract.manifest import DataManifest
 from data_pipeline.tables import TABLES
 
 STAGES = ("read", "scan", "images", "validate", "spans", "shards")
 PER_DATASET = ("read", "scan", "validate", "spans")  # those that write <stage>/<dataset>/counts.json
-
-
-COUNTED = ("read", "kept", "rejected")
+COUNTED = ("read", "kept", "rejected", "added")
 
 
 class Step(Struct):
@@ -42,51 +38,50 @@ class Break(Struct):
 
 Steps = dict[str, list[Step]]  # by table, in the order of the stages
 Flow = dict[str, Steps]  # by dataset
+Packed = Mapping[str, int]  # rows in the record shards, by table
 
 
 def flow(
-    datasets: Iterable[str], catalogue: pl.DataFrame, found: pl.DataFrame, packed: Mapping[str, int]
+    datasets: Iterable[str], catalogue: pl.DataFrame, found: pl.DataFrame, packed: Mapping[str, Packed]
 ) -> Flow:
-    """Every dataset's steps. found: all findings, with `stage` and `dataset`. packed: pictures in shards."""
+    """Every dataset's steps. found: all findings, with `stage` and `dataset`."""
     kept = dict(catalogue.group_by("dataset").len().iter_rows())
     lost = dict(found.filter(stage="images", outcome="reject").group_by("dataset").len().iter_rows())
     return {
-        name: _steps(name, Step("images", 0, kept.get(name, 0), lost.get(name, 0)), packed.get(name, 0))
+        name: _steps(name, Step("images", 0, kept.get(name, 0), lost.get(name, 0)), packed[name])
         for name in datasets
     }
 
 
-def packed(data: DataManifest) -> dict[str, int]:
-    """Pictures of each dataset in the record shards."""
-    pictures: Counter[str] = Counter()
-    for shard in data.shards.values():
-        pictures[shard.dataset] += shard.samples
-    return pictures
+def packed() -> dict[str, Packed]:
+    """What the record shards hold of each dataset."""
+    found: dict[str, Packed] = json.loads(Path("data/counts.json").read_text())
+    return found
 
 
-def _steps(dataset: str, catalogued: Step, packed: int) -> Steps:
+def _steps(dataset: str, catalogued: Step, packed: Packed) -> Steps:
     counts = {stage: json.loads(Path(stage, dataset, "counts.json").read_text()) for stage in PER_DATASET}
     steps = {
         table: [
-            Step(stage, *(counts[stage][table][name] for name in COUNTED))
+            Step(stage, **{name: counts[stage][table].get(name, 0) for name in COUNTED})
             for stage in PER_DATASET
             if table in counts[stage]
         ]
         for table in TABLES
     }
     if len(steps["images"]) == len(("read", "scan", "validate")):
-        steps["images"] = _pictures(catalogued, packed, *steps["images"])
-    for step, before in zip(steps["entities"][1:], steps["entities"], strict=False):
-        step.added = max(0, step.read - before.kept)
+        steps["images"] = _pictures(catalogued, *steps["images"])
+    for table, rows in steps.items():
+        rows.append(Step("shards", packed[table], packed[table], 0))
     return {table: rows for table, rows in steps.items() if any(row.read for row in rows)}
 
 
-def _pictures(catalogued: Step, packed: int, read: Step, scan: Step, validate: Step) -> list[Step]:
-    """Pictures pass the catalogue between scan and validate, and end in the shards."""
+def _pictures(catalogued: Step, read: Step, scan: Step, validate: Step) -> list[Step]:
+    """Pictures pass the catalogue between scan and validate."""
     catalogued.read = catalogued.kept + catalogued.rejected
     before = scan.rejected + catalogued.rejected
     judged = Step("validate", validate.read - before, validate.kept, validate.rejected - before)
-    return [read, scan, catalogued, judged, Step("shards", packed, packed, 0)]
+    return [read, scan, catalogued, judged]
 
 
 def breaks(flow: Flow) -> list[Break]:

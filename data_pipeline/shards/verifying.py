@@ -150,15 +150,15 @@ def check_agreement(found: Sequence[Column]) -> Iterator[Fault]:
         path, mined = column.folder / manifest.NAME, column.negatives
         for shard, facts in sorted(column.manifest.shards.items()):
             known = first.manifest.shards.get(shard, facts)
-            if _contents(facts) != _contents(known):
-                problem = f"shard {shard} is {_contents(facts)}; {first.folder} says {_contents(known)}"
+            if _described(facts) != _described(known):
+                problem = f"shard {shard} is {_described(facts)}; {first.folder} says {_described(known)}"
                 yield fault(path, problem, REPRO)
         if mined and mined.encoder in weights and mined.weights != weights[mined.encoder].sha256:
             problem = f"was mined with other weights than those of the {mined.encoder} features"
             yield fault(path, problem, REPRO)
 
 
-def _contents(facts: ShardFacts) -> str:
+def _described(facts: ShardFacts) -> str:
     return f"{facts.samples} pictures of {facts.dataset} {facts.split}"
 
 

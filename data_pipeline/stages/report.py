@@ -10,9 +10,8 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from contract import manifest, params
+from contract import params
 from contract.files import write_atomic
-from contract.manifest import DataManifest
 from data_pipeline.report import (
     answers,
     boxes,
@@ -94,11 +93,10 @@ def observed(settings: params.Params, catalogue: pl.DataFrame, found: pl.DataFra
     """What the verdict is drawn from."""
     names = list(settings.datasets)
     texts = {name: pl.read_parquet(f"spans/{name}/texts.parquet", columns=TEXT_COLUMNS) for name in names}
-    data = manifest.load(Path("data"), DataManifest)
     transforms = {name: encoder.transform for name, encoder in settings.encoders.items()}
     return Evidence(
         generated=bool(len(catalogue)) and bool(catalogue["generated"].all()),
-        flow=flow.flow(names, catalogue, found, flow.packed(data)),
+        flow=flow.flow(names, catalogue, found, flow.packed()),
         findings=findings.tally(found),
         splits=splits.splits(catalogue, texts),
         leakage=splits.leakage(),

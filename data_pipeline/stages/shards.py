@@ -1,6 +1,10 @@
-"""Clean texts, spans and boxes → `data/`: a tar of records per shard, its index, one manifest."""
+"""Clean texts, spans and boxes → `data/`: a tar of records per shard, its index, one manifest.
+
+counts.json has the rows of each table that the records hold, by dataset.
+"""
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from data_pipeline.engine import run_threads
 from data_pipeline.pictures import placement
 from data_pipeline.shards import records
 from data_pipeline.shards.shard_writer import Sample, write_shard
+from data_pipeline.tables import TABLES
 
 OUT = Path("data")
 CATALOGUE = Path("images/catalogue.parquet")
@@ -55,11 +60,15 @@ def run(args: argparse.Namespace) -> None:
     with atomic_path(OUT) as folder:
         folder.mkdir()
         declared = {name: _declared(name, settings) for name in settings.datasets}
+        packed = {name: dict.fromkeys(TABLES, 0) for name in declared}
         tasks = (
-            task for name in declared for task in _tasks(settings, name, declared[name], catalogue, folder)
+            _counted(task, packed[name])
+            for name in declared
+            for task in _tasks(settings, name, declared[name], catalogue, folder)
         )
         total = sum(map(len, declared.values()))
         facts = dict(run_threads(write, tasks, settings.workers, label="shards", total=total))
+        (folder / "counts.json").write_text(json.dumps(packed, indent=1) + "\n")
         manifest.save(folder, _manifest(settings, folder, vocabulary, facts))
     print(f"{OUT}: {len(facts)} shards, {sum(shard.samples for shard in facts.values())} records")
 
@@ -72,6 +81,13 @@ def _tasks(
     for shard, split in declared.items():
         held = [part.pop(shard) for part in parts]  # not kept: a shard that is written leaves the memory
         yield Task(folder / f"{shard}.tar", name, split, settings.shards.thumbnails, *held)
+
+
+def _counted(task: Task, packed: dict[str, int]) -> Task:
+    """The task, once its rows are added to those of its dataset, by table."""
+    for table, rows in zip(TABLES, (task.pictures, task.texts, task.regions, task.entities), strict=True):
+        packed[table] += len(rows)
+    return task
 
 
 def _parts(name: str, declared: Mapping[str, str], pictures: pl.DataFrame) -> list[dict[str, pl.DataFrame]]:

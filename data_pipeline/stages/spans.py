@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> None:
         findings, audit = write(folder, done)
         account.add("texts", len(texts), audit["texts"], rejected(findings, "texts"))
         account.add("entities", len(entities), audit["spans"], rejected(findings, "entities"))
+        account.state_added("entities", len(entities.filter(source="matched")))
         write_findings(folder, findings)
         (folder / "audit.json").write_text(json.dumps(audit, indent=1) + "\n")
         (folder / "tokenizer.json").write_bytes(to_bytes(tokenizer))
