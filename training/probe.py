@@ -147,7 +147,7 @@ def examples(shards: ShardSet, name: str, pictures: int, seed: int) -> Examples:
     """What a seeded sample of the pictures that have a box gives to each task, in each variant."""
     column = shards.features[name]
     found: Examples = {(task, variant): [] for task in TASKS for variant in variants(column)}
-    shard, row = shards.eligible([need("region").counted])
+    shard, row = shards.eligible(["region"])
     chosen = np.sort(rng(seed, "probe").permutation(len(shard))[:pictures])
     tars = Tars()
     for place in (Place(int(shard[number]), int(row[number])) for number in chosen):
