@@ -1,8 +1,9 @@
 """Examples of what the stages found: the row, its place in the source, its picture with the box concerned."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -14,28 +15,48 @@ from data_pipeline.tables import CASCADES
 EXCERPT = 260  # characters of a source record
 RED = "#d0021b"
 LONG_SIDES = ("x", "y", "width", "height")
-Kind = tuple[str, str, str]  # reason, outcome, table
+Kind = tuple[str, ...]  # reason, outcome, table
+Wanted = dict[str, set[str]]  # dataset → names
+
+
+class Case(NamedTuple):
+    """A finding that is shown. text: the picture and content of the text that it is about."""
+
+    row: Plain
+    record: Plain
+    text: Plain | None
+    path: Path | None
 
 
 class Originals:
-    """Where the picture and the text of a finding are."""
+    """Where the pictures and the texts of findings are, looked up in one pass over each table."""
 
     def __init__(self, datasets: Mapping[str, Dataset]) -> None:
         self._datasets = datasets
 
-    def file(self, dataset: str, picture: str) -> Path | None:
-        """The file of a picture, read or rejected."""
-        if dataset not in self._datasets:
-            return None
-        declared = pl.scan_parquet(f"read/{dataset}/images.parquet").filter(picture=picture).select("file")
-        files = declared.head(1).collect()["file"].to_list()
-        return Path(self._datasets[dataset].folder, files[0]) if files else None
+    def files(self, names: Wanted) -> dict[tuple[str, str], Path]:
+        """(dataset, picture) → its file, of pictures read or rejected."""
+        return {
+            (dataset, picture): Path(self._datasets[dataset].folder, file)
+            for dataset, wanted in names.items()
+            if dataset in self._datasets
+            for picture, file in _rows(dataset, "images", wanted, "picture", "file")
+        }
 
-    def text(self, dataset: str, name: str) -> Plain | None:
-        """{picture, content} of a text."""
-        texts = pl.scan_parquet(f"read/{dataset}/texts.parquet").filter(text=name)
-        rows = texts.select("picture", "content").head(1).collect().to_dicts()
-        return rows[0] if rows else None
+    def texts(self, names: Wanted) -> dict[tuple[str, str], Plain]:
+        """(dataset, text) → its picture and content."""
+        return {
+            (dataset, text): {"picture": picture, "content": content}
+            for dataset, wanted in names.items()
+            if dataset in self._datasets
+            for text, picture, content in _rows(dataset, "texts", wanted, "text", "picture", "content")
+        }
+
+
+def _rows(dataset: str, table: str, wanted: set[str], name: str, *columns: str) -> list[tuple[str, ...]]:
+    """The first row of each name."""
+    rows = pl.scan_parquet(f"read/{dataset}/{table}.parquet").filter(pl.col(name).is_in(sorted(wanted)))
+    return rows.select(name, *columns).unique(name, keep="first", maintain_order=True).collect().rows()
 
 
 def examples(found: pl.DataFrame, most: int, originals: Originals, album: Album) -> dict[Kind, list[Plain]]:
@@ -46,24 +67,45 @@ def examples(found: pl.DataFrame, most: int, originals: Originals, album: Album)
     ordered = own.sort(*kind, "turn", "dataset", maintain_order=True)
     chosen = ordered.filter(pl.int_range(pl.len()).over(*kind) < most)
     cards: dict[Kind, list[Plain]] = {}
-    for row in chosen.iter_rows(named=True):
-        card = _example(row, originals, album)
-        cards.setdefault((row["reason"], row["outcome"], row["table"]), []).append(card)
+    for case in _cases(chosen.to_dicts(), originals):
+        cards.setdefault(tuple(case.row[name] for name in kind), []).append(_card(case, album))
     return cards
 
 
-def _example(row: Plain, originals: Originals, album: Album) -> Plain:
-    record = _parsed(row["record"])
-    dataset = row["dataset"] or record.get("dataset", "")
-    spoken = row["table"] in ("texts", "entities")
-    text = originals.text(dataset, str(record.get("text", ""))) if spoken else None
-    picture = _picture_of(row, record, text)
-    path = originals.file(dataset, picture) if picture else None
+def _cases(rows: list[Plain], originals: Originals) -> list[Case]:
+    """Every finding with its record, its text and its picture's file."""
+    records = [_parsed(row["record"]) for row in rows]
+    datasets = [
+        row["dataset"] or record.get("dataset", "") for row, record in zip(rows, records, strict=True)
+    ]
+    spoken = [
+        str(record.get("text", "")) if row["table"] in ("texts", "entities") else None
+        for row, record in zip(rows, records, strict=True)
+    ]
+    texts = originals.texts(_wanted(datasets, spoken))
+    told = [texts.get((dataset, name or "")) for dataset, name in zip(datasets, spoken, strict=True)]
+    shown = [_picture_of(*parts) for parts in zip(rows, records, told, strict=True)]
+    files = originals.files(_wanted(datasets, shown))
+    paths = [files.get((dataset, picture or "")) for dataset, picture in zip(datasets, shown, strict=True)]
+    return [Case(*parts) for parts in zip(rows, records, told, paths, strict=True)]
+
+
+def _wanted(datasets: list[str], names: Sequence[str | None]) -> Wanted:
+    wanted: Wanted = {}
+    for dataset, name in zip(datasets, names, strict=True):
+        if name:
+            wanted.setdefault(dataset, set()).add(name)
+    return wanted
+
+
+def _card(case: Case, album: Album) -> Plain:
+    row, record = case.row, case.record
     box = _box_of(record) if row["table"] == "regions" else None
-    card = {key: row[key] for key in ("dataset", "id", "detail", "file", "position")}
-    words = {"runs": _words(row["table"], record, text), "answer": record.get("answer")}
+    card = {key: row[key] for key in ("id", "detail", "file", "position")}
+    words = {"runs": _words(row["table"], record, case.text), "answer": record.get("answer")}
     excerpt = _excerpt(record, row["record"])
-    return {**card, **words, "excerpt": excerpt, "picture": album.add(path, [box] if box else [])}
+    picture = album.add(case.path, [box] if box else [])
+    return {"dataset": row["dataset"], **card, **words, "excerpt": excerpt, "picture": picture}
 
 
 def _excerpt(record: Plain, source: str) -> str:
