@@ -18,6 +18,7 @@ import simplejpeg
 import torch
 import yaml
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from benchmarks import report
 from benchmarks.report import Figure, figure
@@ -90,7 +91,7 @@ def write_pictures(project: Path, count: int) -> None:
 
 def write_project(project: Path, pictures: int, new: int) -> None:
     """params.yaml and the catalogue: a first delivery, and a second of `new` pictures, a shard a process."""
-    drops = [Drop({"train": SHARDS})] + ([Drop({"train": WORKERS})] if new else [])
+    drops = [Drop({"train": SHARDS}, "first")] + ([Drop({"train": WORKERS}, "second")] if new else [])
     ranges = placement.shard_ranges(drops)
     rows = []
     for number in range(pictures + new):
@@ -103,7 +104,7 @@ def write_project(project: Path, pictures: int, new: int) -> None:
     pl.DataFrame(rows).write_parquet(project / "images/catalogue.parquet")
     settings = {
         "workers": WORKERS,
-        "datasets": {"gqa": {"format": "gqa", "folder": "x", "raw": [{"shards": d.shards} for d in drops]}},
+        "datasets": {"gqa": {"format": "gqa", "folder": "x", "raw": [asdict(d) for d in drops]}},
         "tokenizer": {"name": "none.json"},
         "encoders": {"vit": ENCODER},
         "negatives": {"encoder": "vit"},
