@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from training.buffers import STEP, Buffers
+from training.reading.buffers import STEP, Buffers
 
 
 def address(array: np.ndarray) -> int:

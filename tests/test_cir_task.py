@@ -9,14 +9,15 @@ import torch
 from msgspec import structs
 
 from contract.errors import ParamsError, ShardError
-from training import cir_evaluation, fit, run
+from training import fit, run
 from training.batch import Batch
 from training.config import Cir
+from training.evaluation import cir_evaluation
+from training.evaluation.metrics import cirr
 from training.heads.cir import CirHead, Gallery, alignment, gallery, recalls
-from training.metrics import cirr
 from training.shards import open_shards
 from training.stream import Stream
-from training.trunk import Shared
+from training.trunk.trunk import Shared
 
 HIDDEN, SET = 16, synthetic_tasks.SET
 

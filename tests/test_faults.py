@@ -17,8 +17,8 @@ from contract import codec, index, tar
 from contract.errors import FuselineError, ShardError
 from contract.index import index_path
 from contract.record import Text
-from training.faults import POLICIES
-from training.reading import Tars, read_member
+from training.batching.faults import POLICIES
+from training.reading.tars import Tars, read_member
 from training.shards import open_shards
 from training.stream import Stream
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.filling import KINDS, LEARNED, Filling
+from training.modules.filling import KINDS, LEARNED, Filling
 
 VISIBLE = torch.tensor([[True, True, False, False], [True, False, False, False]])
 HIDDEN = torch.tensor([[False, False, True, False], [False, True, True, False]])  # the last is padding

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from contract.errors import FuselineError, MismatchError, ParamsError, ShardError, TrainingError
-from training import checkpoint, evaluate, fit, step
-from training.log import Log
+from training import evaluate, fit
+from training.optimizing import checkpoint, step
+from training.optimizing.log import Log
 
 ROOT = Path(__file__).parents[1]
 HERE = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 
 from contract import index
 from contract.errors import ShardError
-from training import checkpoint, fit
+from training import fit
+from training.optimizing import checkpoint
 from training.shards import open_shards
 from training.stream import Stream
 

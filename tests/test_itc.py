@@ -10,14 +10,25 @@ from safetensors.numpy import load_file
 from test_fit import losses, stopped_run, train, weights
 
 from contract.errors import ParamsError
-from training import checkpoint, gradient_cache, run
+from training import run
 from training.config import Itc, Itm, Model, Optim, Tasks, Train, Vqa
-from training.contrast import Contrasted, Identity, Vectors, identify, join, positives, unjudged, word_ids
 from training.heads.itc import ItcHead
-from training.losses import symmetric_info_nce
-from training.pooling import VisionAggregator, masked_mean
+from training.model import gradient_cache
+from training.modules.pooling import VisionAggregator, masked_mean
+from training.objectives.contrast import (
+    Contrasted,
+    Identity,
+    Vectors,
+    identify,
+    join,
+    positives,
+    unjudged,
+    word_ids,
+)
+from training.objectives.losses import symmetric_info_nce
+from training.optimizing import checkpoint
+from training.optimizing.step import weight_at
 from training.shards import open_shards
-from training.step import weight_at
 
 TINY = Model(hidden=16, heads=2, text_layers=1, head_layers=1, dropout=0.1)
 

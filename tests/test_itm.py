@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.config import Itm, Sources
-from training.contrast import Contrasted, Identity, Vectors, identify, unjudged
 from training.heads.itm import ItmHead, Pairs, sample
-from training.pairing import draw, mined, negatives
-from training.trunk import Shared
+from training.objectives.contrast import Contrasted, Identity, Vectors, identify, unjudged
+from training.objectives.pairing import draw, mined, negatives
+from training.trunk.trunk import Shared
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from torch.nn.functional import (
 )
 from torchvision.ops import sigmoid_focal_loss
 
-from training import losses
+from training.objectives import losses
 
 SEEDS = st.integers(0, 2**31)
 

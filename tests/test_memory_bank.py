@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from contract.errors import ParamsError
-from training import memory_bank
 from training.config import Bank, Itc
-from training.contrast import Contrasted, Identity, Vectors
 from training.heads.itc import ItcHead, alpha_at
-from training.memory_bank import MemoryBank, Ring
+from training.objectives import memory_bank
+from training.objectives.contrast import Contrasted, Identity, Vectors
+from training.objectives.memory_bank import MemoryBank, Ring
 
 
 @given(st.integers(1, 7), st.lists(st.integers(0, 20), max_size=6))

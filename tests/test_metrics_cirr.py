@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import MismatchError
-from training.metrics import cirr
-from training.metrics.cirr import KS, SUBSET_KS, Query, scores, submissions
+from training.evaluation.metrics import cirr
+from training.evaluation.metrics.cirr import KS, SUBSET_KS, Query, scores, submissions
 
 
 def world(seed: int, sets: int = 4) -> tuple[list[Query], list[str], np.ndarray]:

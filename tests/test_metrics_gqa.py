@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import FuselineError, MismatchError, ParamsError, RawDataError
-from training import evaluate, fit, gqa_files
-from training.metrics import gqa
-from training.metrics.gqa import Asked, Choices, Question
-from training.metrics.vqa import Answered
+from training import evaluate, fit
+from training.evaluation import gqa_files
+from training.evaluation.metrics import gqa
+from training.evaluation.metrics.gqa import Asked, Choices, Question
+from training.evaluation.metrics.vqa import Answered
 
 ANSWERS = ("yes", "no", "red")
 

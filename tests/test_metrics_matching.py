@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.metrics.matching import auc, entity_object, itm, one_of_n, summary
+from training.evaluation.metrics.matching import auc, entity_object, itm, one_of_n, summary
 
 few = st.lists(st.integers(-3, 3), min_size=1, max_size=12).map(lambda values: np.array(values, float))
 

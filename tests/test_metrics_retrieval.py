@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from training.metrics.retrieval import both_ways, ranks, recalls
+from training.evaluation.metrics.retrieval import both_ways, ranks, recalls
 
 
 @st.composite

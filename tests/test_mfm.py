@@ -8,8 +8,9 @@ from torch.nn import functional
 
 from contract.errors import ParamsError
 from contract.seeds import rng
-from training import filling, fit
+from training import fit
 from training.heads.mfm import hidden_error
+from training.modules import filling
 
 DIM = 5
 

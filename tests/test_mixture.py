@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import ParamsError
-from training.mixture import endless, one_pass, weighted_round
+from training.batching.mixture import endless, one_pass, weighted_round
 
 weights = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 batches = st.integers(1, 7)

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import ParamsError
-from training import order
-from training.order import SHUFFLES, Order
+from training.batching import order
+from training.batching.order import SHUFFLES, Order
 
 seeds = st.integers(0, 2**32)
 counts = st.lists(st.integers(0, 20), min_size=1, max_size=8).filter(any)

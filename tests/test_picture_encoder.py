@@ -15,7 +15,7 @@ from contract.geometry import cell_centres
 from training.batch import Batch
 from training.fusion import registry
 from training.fusion.registry import Shape
-from training.picture import Column, PictureEncoder, Resampler, axis_weights
+from training.trunk.picture import Column, PictureEncoder, Resampler, axis_weights
 
 SHAPE = Shape(hidden=16, heads=2, dropout=0.0, alpha=0.5, layers=2, separate=1, repeats=2)
 WHOLE = torch.tensor([[1.0, 1.0, 0.0, 0.0]])  # squash: the whole picture fills the input

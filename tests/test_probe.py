@@ -15,8 +15,8 @@ from contract.errors import ShardError
 from contract.manifest import FeatureManifest
 from contract.quantise import dequantise, quantise
 from training import probe
-from training.box_vectors import covered, grid_of
-from training.probe_heads import Example, score
+from training.probing.box_vectors import covered, grid_of
+from training.probing.probe_heads import Example, score
 from training.shards import open_shards
 
 sides = st.integers(1, 9)

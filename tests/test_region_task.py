@@ -13,13 +13,13 @@ from contract.errors import ParamsError
 from training import fit
 from training.batch import Batch
 from training.config import Region
+from training.evaluation.metrics.matching import entity_object, summary
 from training.heads.region import CONTRASTS, Pairs, RegionHead, matching, phrases, repeats
-from training.losses import one_of
-from training.metrics.matching import entity_object, summary
-from training.picture import Column
+from training.objectives.losses import one_of
 from training.shards import open_shards
 from training.stream import Stream
-from training.trunk import Shared
+from training.trunk.picture import Column
+from training.trunk.trunk import Shared
 
 HIDDEN = 16
 GRID = Column("vit", synthetic.GRID, cls=True, width=synthetic.WIDTHS["vit"])

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from contract import geometry
 from contract.geometry import Affine
-from training.pooling import POOLINGS
-from training.regions import box_vectors, to_input
+from training.modules.pooling import POOLINGS
+from training.modules.regions import box_vectors, to_input
 
 GRID, HIDDEN = 4, 6
 WHOLE = torch.tensor([[1.0, 1.0, 0.0, 0.0]])

@@ -15,7 +15,7 @@ from contract.files import sha256_file
 from contract.index import index_path
 from contract.record import Negatives, Text
 from training.config import Masking
-from training.meter import shares
+from training.reading.meter import shares
 from training.shards import open_shards
 from training.stream import Stream
 
@@ -184,7 +184,7 @@ def test_negatives_outside_the_given_shards_are_counted(own):
 
 
 def test_too_many_negatives_outside_the_given_shards_are_an_error(own, monkeypatch):
-    monkeypatch.setattr("training.plan.ENOUGH", 4)
+    monkeypatch.setattr("training.batching.plan.ENOUGH", 4)
     with pytest.raises(ShardError, match=r"outside the given shards[\s\S]*at most 5%"):
         list(negatives_of_half_the_split(own))
 

@@ -183,7 +183,7 @@ class Model(Strict, frozen=True):
 
 
 class Masking(Strict, frozen=True):
-    """Masks drawn per epoch and picture. kind: training.masking; fill: training.filling.
+    """Masks drawn per epoch and picture. kind: training.batching.masking; fill: training.modules.filling.
 
     ratio: share of the picture's cells that is hidden; ratio_end: at the end of training, if it changes on
     the way.

@@ -16,13 +16,15 @@ from contract.errors import MismatchError, ParamsError, run_command
 from contract.files import write_atomic
 from contract.manifest import DataManifest
 from contract.record import Record
-from training import device, gqa_evaluation, gqa_files, run
+from training import run
 from training.batch import Batch
-from training.metrics import vqa
-from training.metrics.vqa import Answered
-from training.model import FusionModel
-from training.needs import need
-from training.reading import Tars, read_record
+from training.batching.needs import need
+from training.evaluation import gqa_evaluation, gqa_files
+from training.evaluation.metrics import vqa
+from training.evaluation.metrics.vqa import Answered
+from training.model.model import FusionModel
+from training.optimizing import device
+from training.reading.tars import Tars, read_record
 from training.run import Run
 from training.shards import TRAIN, ShardSet, open_shards
 from training.stream import Stream

@@ -12,23 +12,15 @@ from msgspec import Struct, structs
 
 from contract.errors import ParamsError, ShardError, run_command, unknown_name
 from contract.seeds import seed64
-from training import (
-    checkpoint,
-    config,
-    device,
-    filling,
-    forecast,
-    loop,
-    masking,
-    memory_bank,
-    preset,
-    run,
-    termination,
-)
-from training.checkpoint import State
+from training import config, forecast, preset, run
+from training.batching import masking
+from training.batching.needs import need
 from training.config import Train
-from training.model import FusionModel
-from training.needs import need
+from training.model.model import FusionModel
+from training.modules import filling
+from training.objectives import memory_bank
+from training.optimizing import checkpoint, device, loop, termination
+from training.optimizing.checkpoint import State
 from training.run import Run, RunConfig
 from training.shards import TRAIN, ShardSet, open_shards
 from training.stream import Stream

@@ -17,9 +17,11 @@ from tokenizers import Tokenizer
 
 from contract.errors import FuselineError, ParamsError, run_command
 from contract.record import Text
-from training import collate, device, run
+from training import run
 from training.batch import Batch
-from training.collate import Chosen
+from training.batching import collate
+from training.batching.collate import Chosen
+from training.optimizing import device
 from training.run import Run
 
 EXAMPLES = """\

@@ -20,10 +20,10 @@ from contract.manifest import FeatureManifest
 from contract.quantise import dequantise, quantise
 from contract.record import Record, Text
 from contract.seeds import rng, seed64
-from training.box_vectors import Tokens, box_vectors, grid_of
-from training.needs import need
-from training.probe_heads import Example, chance, score
-from training.reading import Tars, read_array, read_record
+from training.batching.needs import need
+from training.probing.box_vectors import Tokens, box_vectors, grid_of
+from training.probing.probe_heads import Example, chance, score
+from training.reading.tars import Tars, read_array, read_record
 from training.shards import TRAIN, Place, ShardSet, open_shards
 
 EXAMPLES = """\

@@ -14,12 +14,13 @@ from contract import manifest
 from contract.errors import MismatchError, ParamsError
 from contract.files import sha256_text, write_atomic
 from contract.manifest import FeatureManifest
-from training import checkpoint, config
+from training import config
 from training.config import Train
 from training.heads.vqa import VqaHead
-from training.model import FusionModel, build
-from training.picture import column
+from training.model.model import FusionModel, build
+from training.optimizing import checkpoint
 from training.shards import ShardSet
+from training.trunk.picture import column
 
 
 class ColumnIdentity(Struct, forbid_unknown_fields=True):

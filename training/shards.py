@@ -17,8 +17,8 @@ from contract.files import sha256_file
 from contract.index import ABSENT, COUNTED, Index
 from contract.manifest import DataManifest, FeatureManifest, ShardFacts
 from contract.patterns import Named, expand, fetch, holdings
-from training.reading import Tars
-from training.unindexed import complete_column, complete_records
+from training.reading.tars import Tars
+from training.reading.unindexed import complete_column, complete_records
 
 TRAIN = "train"
 OPENERS = 4  # threads that load and check indexes, which is hashing for the most part

@@ -24,24 +24,24 @@ from contract.geometry import affine
 from contract.index import ABSENT
 from contract.record import Record
 from contract.seeds import rng
-from training import collate, masking
 from training.batch import Batch
-from training.columns import Columns
+from training.batching import collate, masking
+from training.batching.columns import Columns
+from training.batching.eligible import eligible, weigh
+from training.batching.faults import Faults, Unreadable
+from training.batching.mixture import Span, endless, one_pass
+from training.batching.needs import need
+from training.batching.plan import Plan, Planner
 from training.config import Masking
-from training.eligible import eligible, weigh
-from training.faults import Faults, Unreadable
-from training.meter import Meter
-from training.mixture import Span, endless, one_pass
-from training.needs import need
-from training.plan import Plan, Planner
-from training.reading import Tars
+from training.reading.meter import Meter
+from training.reading.tars import Tars
 from training.shards import Place, ShardSet
 
 
 class Stream:
     """Batches of one split, in an order that one integer fixes.
 
-    tasks: which texts are taken (training.needs). batch: pictures. texts_per_image: int or None for all.
+    tasks: which texts are taken (batching/needs.py). batch: pictures. texts_per_image: int, or None: all.
     epochs: of the whole run, for a masking ratio that changes on the way.
     stop: position at which to end (None: never); only then are the datasets taken one after another, and
     the last batch of each can be short. shuffle: global, window (of `window` shards) or none. datasets: the

@@ -5,7 +5,7 @@ Legend: B pictures or texts, N tokens of the first stream, M of the second, H hi
 
 from torch import Tensor, nn
 
-from training.attention import Attention, FeedForward
+from training.modules.attention import Attention, FeedForward
 
 
 class CrossLayer(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from contract.errors import ParamsError
-from training.attention import Attention
+from training.modules.attention import Attention
 
 GRID, PIXEL = 0, 1  # the streams
 

@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from msgspec import Struct
 from torch import Tensor, nn
 
-from training.attention import ByPicture, CrossBlock, SelfBlock
 from training.batch import Batch
 from training.config import Cir
 from training.fusion.gated import GatedFusionModule
-from training.logit_scale import LogitScale
-from training.losses import info_nce
-from training.outcome import Outcome
-from training.pooling import masked_mean
-from training.trunk import Shared
+from training.modules.attention import ByPicture, CrossBlock, SelfBlock
+from training.modules.logit_scale import LogitScale
+from training.modules.pooling import masked_mean
+from training.objectives.losses import info_nce
+from training.objectives.outcome import Outcome
+from training.trunk.trunk import Shared
 
 START = 0.1  # where the gate's residual scale starts
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from training.batch import Batch
 from training.config import Itc
-from training.contrast import Contrasted, Identity, Vectors, identify, positives, unjudged
-from training.logit_scale import LogitScale
-from training.losses import equal_mass, info_nce, soften
-from training.memory_bank import MemoryBank, More
-from training.outcome import Outcome
-from training.pooling import VisionAggregator
-from training.trunk import Shared
+from training.modules.logit_scale import LogitScale
+from training.modules.pooling import VisionAggregator
+from training.objectives.contrast import Contrasted, Identity, Vectors, identify, positives, unjudged
+from training.objectives.losses import equal_mass, info_nce, soften
+from training.objectives.memory_bank import MemoryBank, More
+from training.objectives.outcome import Outcome
+from training.trunk.trunk import Shared
 
 
 class ItcHead(nn.Module):

@@ -11,14 +11,14 @@ from msgspec import Struct
 from torch import Tensor, nn
 
 from contract.seeds import seed64
-from training.attention import ByPicture, CrossBlock
 from training.batch import Batch
 from training.config import Itm, Sources
-from training.contrast import Contrasted, identify, unjudged
-from training.losses import class_balance, focal
-from training.outcome import Outcome
-from training.pairing import mined, negatives
-from training.trunk import Shared
+from training.modules.attention import ByPicture, CrossBlock
+from training.objectives.contrast import Contrasted, identify, unjudged
+from training.objectives.losses import class_balance, focal
+from training.objectives.outcome import Outcome
+from training.objectives.pairing import mined, negatives
+from training.trunk.trunk import Shared
 
 SIDES = ("own", "wrong_picture", "wrong_text")
 OWN = 0  # the side that is true

@@ -6,11 +6,11 @@ Legend: P pictures, N tokens, H hidden, D width of the column.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.attention import SelfBlock
 from training.batch import Batch
-from training.outcome import Outcome
-from training.picture import Column
-from training.trunk import Shared
+from training.modules.attention import SelfBlock
+from training.objectives.outcome import Outcome
+from training.trunk.picture import Column
+from training.trunk.trunk import Shared
 
 
 class MfmHead(nn.Module):

@@ -13,15 +13,22 @@ from msgspec import Struct
 from torch import Tensor, nn
 
 from training.batch import Batch
+from training.batching.masking import ratio_at
 from training.config import Region
-from training.logit_scale import LogitScale
-from training.losses import arcface_logits, equal_mass, info_nce, one_of, supcon, symmetric_info_nce
-from training.masking import ratio_at
-from training.outcome import Outcome
-from training.picture import Column
-from training.pooling import POOLINGS
-from training.regions import box_vectors
-from training.trunk import Shared
+from training.modules.logit_scale import LogitScale
+from training.modules.pooling import POOLINGS
+from training.modules.regions import box_vectors
+from training.objectives.losses import (
+    arcface_logits,
+    equal_mass,
+    info_nce,
+    one_of,
+    supcon,
+    symmetric_info_nce,
+)
+from training.objectives.outcome import Outcome
+from training.trunk.picture import Column
+from training.trunk.trunk import Shared
 
 
 class Phrases(Struct):

@@ -6,10 +6,10 @@ Legend: T questions, L tokens of one with its summary, B pictures, N their token
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.attention import ByPicture, CrossBlock
 from training.batch import Batch
-from training.outcome import Outcome
-from training.trunk import Shared
+from training.modules.attention import ByPicture, CrossBlock
+from training.objectives.outcome import Outcome
+from training.trunk.trunk import Shared
 
 
 class VqaHead(nn.Module):

@@ -1,0 +1,1 @@
+"""From shards to batches: which pictures, texts and masks, and their features."""

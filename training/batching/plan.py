@@ -1,0 +1,195 @@
+"""Plan: which pictures, texts and negatives a batch holds, decided before a feature is read.
+
+The order is a pure function of the seed and a position (`order.py`); records are read and decoded here, and
+every picture that a text or a neighbour names is found among the given shards.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+
+from msgspec import Struct
+
+from contract.errors import ShardError
+from contract.record import Record, Text
+from training.batching.collate import Chosen
+from training.batching.eligible import Eligible
+from training.batching.faults import Faults, all_read, attempt
+from training.batching.lookup import Lookup
+from training.batching.mined import Mined
+from training.batching.mixture import Span
+from training.batching.needs import Need
+from training.batching.order import Order, choose_texts
+from training.reading.tars import Tars, read_record
+from training.shards import Place, ShardSet
+
+MAX_UNRESOLVED = 0.05  # share of mined negatives that may lie outside the given shards
+PART = 32  # records that a thread reads at a time: a task for each would cost more than its read
+ENOUGH = 1000  # negatives, before that share means something
+
+
+class Plan(Struct):
+    """One batch of one dataset, before its features: in `places` the anchors, then pictures that they name.
+
+    A batch that straddles two epochs can hold an anchor twice, each row with its epoch's mask and texts.
+    """
+
+    dataset: int
+    anchors: int
+    places: list[Place]
+    epochs: list[int]
+    records: list[Record]
+    keys: list[str]
+    chosen: list[Chosen]
+    near: list[list[Place]]  # resolved negatives per anchor
+
+    @property
+    def rows(self) -> dict[Place, int]:
+        """Where each picture lies in the batch; the first of two rows."""
+        rows: dict[Place, int] = {}
+        for number, place in enumerate(self.places):
+            rows.setdefault(place, number)
+        return rows
+
+
+class Planner:
+    """Spans of rows → plans. datasets: their eligible pictures, in the order in which spans number them."""
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        needs: Sequence[Need],
+        tars: Tars,
+        *,
+        seed: int,
+        shuffle: str,
+        window: int,
+        texts_per_image: int | None,
+        negatives: int,
+        datasets: Sequence[Eligible],
+        faults: Faults,
+    ) -> None:
+        self.shards, self.needs, self.tars = shards, needs, tars
+        self.seed, self.datasets, self.faults = seed, datasets, faults
+        self.orders = [Order(of.counts, seed=seed, shuffle=shuffle, window=window) for of in datasets]
+        self.texts_per_image, self.negatives = texts_per_image, negatives
+        self.wanted = self.unresolved = 0  # negatives asked for, and not among the given shards
+        self._lookups: dict[str, Lookup] = {}
+        self._mined = Mined(shards, tars, negatives) if negatives else None
+
+    def plan(self, span: Span, readers: ThreadPoolExecutor) -> Plan:
+        """The batch of one dataset's rows, without those that are known to be damaged."""
+        places, epochs = self.rows(span)
+        records = self._records(places, readers)
+        chosen = [
+            self._chosen(text, number, places[number])
+            for number, record in enumerate(records)
+            for text in self._texts(record, self.key(places[number]), epochs[number])
+            if self._complete(text, places[number])
+        ]
+        near = all_read(attempt(self._near, place) for place in places)
+        named = _named(places, chosen, near)
+        return Plan(
+            dataset=span.dataset,
+            anchors=len(places),
+            places=places + named,
+            epochs=epochs + epochs[:1] * len(named),
+            records=records + self._records(named, readers),
+            keys=[self.key(place) for place in places + named],
+            chosen=chosen,
+            near=near,
+        )
+
+    def key(self, place: Place) -> str:
+        """The key of a picture."""
+        return self.shards.shards[place.shard].index.key(place.row)
+
+    def rows(self, span: Span) -> tuple[list[Place], list[int]]:
+        """The pictures of a span and the epoch of each."""
+        rows, epochs = self.orders[span.dataset].at(span.start, span.rows)
+        dataset = self.datasets[span.dataset]
+        lie = zip(dataset.shard[rows].tolist(), dataset.row[rows].tolist(), strict=True)
+        places = [Place(shard, row) for shard, row in lie]
+        sound = [number for number, place in enumerate(places) if place not in self.faults]
+        return [places[number] for number in sound], [int(epochs[number]) for number in sound]
+
+    def _records(self, places: list[Place], readers: ThreadPoolExecutor) -> list[Record]:
+        parts = [places[at : at + PART] for at in range(0, len(places), PART)]
+        read = readers.map(lambda part: [attempt(self._record, place) for place in part], parts)
+        return all_read(chain.from_iterable(read))
+
+    def _record(self, place: Place) -> Record:
+        shard = self.shards.shards[place.shard]
+        return read_record(self.tars, shard.path, shard.index, place.row, self.shards.vocabulary)
+
+    def _texts(self, record: Record, key: str, epoch: int) -> list[Text]:
+        usable = [text for text in record.texts if any(need.usable(text) for need in self.needs)]
+        take = self.texts_per_image or len(usable)
+        return [usable[i] for i in choose_texts(self.seed, key, epoch, len(usable), take)]
+
+    def _chosen(self, text: Text, number: int, anchor: Place) -> Chosen:
+        """The text with the pictures that it names, where a task wants them."""
+        if not self._has_target(text):
+            return Chosen(text, number)
+        members = [found for found in self._find(anchor, text.members) if found and found not in self.faults]
+        return Chosen(text, number, self._target(anchor, text), members)
+
+    def _has_target(self, text: Text) -> bool:
+        return bool(text.target) and any(need.targets for need in self.needs)
+
+    def _complete(self, text: Text, anchor: Place) -> bool:
+        """Whether the target of an edit, if it has one, can be read."""
+        return not self._has_target(text) or self._target(anchor, text) not in self.faults
+
+    def _target(self, anchor: Place, text: Text) -> Place:
+        (place,) = self._find(anchor, text.target[:1])
+        if place is None:
+            raise ShardError(
+                self.shards.shards[anchor.shard].path,
+                f"target {text.target[0]} of {self.key(anchor)} is in none of the given shards",
+                fix="give all shards of the split",
+            )
+        return place
+
+    def _near(self, place: Place) -> list[Place]:
+        """The first K mined neighbours of a picture that are among the given shards."""
+        if self._mined is None:
+            return []
+        keys = self._mined.keys(self.shards.shards[place.shard], place.row)
+        found = [near for near in self._find(place, keys) if near and near not in self.faults]
+        there = found[: self.negatives]
+        self._count(min(self.negatives, len(keys)), len(there))
+        return there
+
+    def _count(self, wanted: int, resolved: int) -> None:
+        self.wanted += wanted
+        self.unresolved += wanted - resolved
+        if self.wanted > ENOUGH and self.unresolved > MAX_UNRESOLVED * self.wanted:
+            raise ShardError(
+                self.shards.folder,
+                "mined negatives lie outside the given shards",
+                found=f"{self.unresolved / self.wanted:.0%} unresolved",
+                expected=f"at most {MAX_UNRESOLVED:.0%}",
+                fix="give all shards of the split",
+            )
+
+    def _find(self, anchor: Place, keys: Sequence[str]) -> list[Place | None]:
+        """The pictures of these keys in the anchor's dataset, those that are among the given shards."""
+        dataset = self.shards.shards[anchor.shard].dataset
+        if dataset not in self._lookups:
+            self._lookups[dataset] = self._lookup(dataset)
+        return [found and Place(*found) for found in self._lookups[dataset].find(keys)]
+
+    def _lookup(self, dataset: str) -> Lookup:
+        shards = self.shards.shards
+        numbers = [number for number, shard in enumerate(shards) if shard.dataset == dataset]
+        return Lookup(numbers, [shards[number].index.names for number in numbers])
+
+
+def _named(places: list[Place], chosen: list[Chosen], near: list[list[Place]]) -> list[Place]:
+    """Pictures that targets, image sets and negatives name: each once, anchors left out."""
+    named = [entry.target for entry in chosen if entry.target]
+    named += [place for entry in chosen for place in entry.members]
+    named += [place for neighbours in near for place in neighbours]
+    anchors = set(places)
+    return [place for place in dict.fromkeys(named) if place not in anchors]

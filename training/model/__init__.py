@@ -1,0 +1,1 @@
+"""Trunk and heads together, and what each task needs of them."""

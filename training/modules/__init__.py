@@ -1,0 +1,1 @@
+"""Building blocks of the model that know nothing of a batch."""

@@ -1,0 +1,99 @@
+"""Vectors of earlier batches as further negatives: a ring for pictures and one for texts (MoCo, BLIP).
+
+Slots that were never written are masked: BLIP's queue starts as random unit vectors that are used as real
+negatives. Nothing here has a gradient; all of it is in the checkpoint.
+
+Legend: K slots, B vectors, W width, T texts and P pictures of the batch.
+"""
+
+import torch
+from msgspec import Struct
+from torch import Tensor, nn
+
+from contract.errors import ParamsError
+from training.config import Itc
+from training.objectives.contrast import Identity, Vectors, owned
+
+
+class Ring(nn.Module):
+    """K slots [K,W] with ids [K,I] beside them. written: vectors taken in so far; the next goes to written
+    modulo K."""
+
+    vectors: Tensor
+    ids: Tensor
+    written: Tensor
+
+    def __init__(self, slots: int, width: int, ids: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(slots, width))
+        self.register_buffer("ids", torch.zeros(slots, ids, dtype=torch.int64))
+        self.register_buffer("written", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def filled(self) -> Tensor:
+        """[K] which slots hold something."""
+        return torch.arange(len(self.vectors), device=self.written.device) < self.written
+
+    @torch.no_grad()
+    def enqueue(self, vectors_BW: Tensor, ids_BI: Tensor) -> None:
+        """Take in a batch of any size, the oldest first overwritten; of more than K the last K remain."""
+        slots, count = len(self.vectors), len(vectors_BW)
+        skipped = max(0, count - slots)
+        place = torch.arange(skipped, count, device=self.written.device)
+        place = (self.written + place) % slots
+        self.vectors[place] = vectors_BW[skipped:].to(self.vectors.dtype)
+        self.ids[place] = ids_BI[skipped:]
+        self.written += count
+
+
+class More(Struct):
+    """Further columns [K,W] as they are now, and which of them a row is not to be judged by [R,K]."""
+
+    vectors: Tensor
+    ignored: Tensor
+
+
+class MemoryBank(nn.Module):
+    """The two rings. Ids of a picture: its group; of a text: its picture's group and its words."""
+
+    def __init__(self, slots: int, width: int) -> None:
+        super().__init__()
+        self.pictures, self.texts = Ring(slots, width, 1), Ring(slots, width, 2)
+
+    def enqueue(self, keys: Vectors) -> None:
+        """Pictures that have a text, and all texts."""
+        of = keys.identity
+        there = of.text_picture.unique()
+        self.pictures.enqueue(keys.picture[there], of.group[there, None])
+        self.texts.enqueue(keys.text, torch.stack([of.text_group, of.words], dim=1))
+
+    def more_pictures(self, of: Identity) -> More:
+        """Columns for texts: copies of a text's own picture are not judged [T,K]."""
+        ring = self.pictures
+        return More(ring.vectors.clone(), (of.text_group[:, None] == ring.ids[:, 0]) | ~ring.filled)
+
+    def more_texts(self, of: Identity) -> More:
+        """Columns for pictures: texts of a copy, and of words that a picture has, are not judged [P,K]."""
+        ring = self.texts
+        true = (of.group[:, None] == ring.ids[:, 0]) | owned(of, ring.ids[:, 1])
+        return More(ring.vectors.clone(), true | ~ring.filled)
+
+
+def check(options: Itc, pictures: int, steps: int) -> None:
+    """Refuse a bank that would hold a picture against itself, or that no step of the run would use."""
+    if options.bank is None:
+        return
+    if options.bank.slots > pictures:
+        raise ParamsError(
+            "train.tasks.itc.bank.slots",
+            "is larger than the set: the bank would hold pictures of this very batch",
+            found=options.bank.slots,
+            expected=f"at most {pictures}, the pictures trained on",
+        )
+    if options.bank.warmup >= steps:
+        raise ParamsError(
+            "train.tasks.itc.bank.warmup",
+            "is not over when the run ends: the bank would never be used",
+            found=f"{options.bank.warmup} of {steps} optimizer steps",
+            fix="a shorter warm-up, more epochs, or no bank",
+        )

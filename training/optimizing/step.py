@@ -1,0 +1,117 @@
+"""The gradients of one optimizer step, part by part."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from msgspec import Struct
+from torch import Tensor, nn
+
+from contract.errors import TrainingError
+from contract.seeds import seed64
+from training.batch import Batch
+from training.config import Train, Weighted
+from training.model import gradient_cache
+from training.model.gradient_cache import Cached
+from training.model.model import FusionModel
+from training.model.tasks import TASKS
+from training.objectives.outcome import Outcome
+from training.optimizing import device
+from training.optimizing.checkpoint import Sums
+from training.optimizing.task_gradients import TaskGradients
+
+
+class Plan(Struct, frozen=True):
+    """Where a step stands. logged: its line of the log is due."""
+
+    step: int
+    steps: int
+    seed: int
+    logged: bool
+
+
+class Norms(Struct):
+    """Of the gradient before clipping; by_task: of each task's on the trunk, where there are several."""
+
+    whole: float
+    by_task: dict[str, float] = {}
+
+
+def backward(
+    model: FusionModel, parts: Sequence[Batch], settings: Train, plan: Plan, where: torch.device, sums: Sums
+) -> Norms:
+    """Gradients of the weighted mean losses over all texts of a step. Loss and measures go into `sums`."""
+    model.train()
+    model.begin_step(plan.step)
+    tasks = settings.tasks.chosen
+    totals = {name: sum(TASKS[name].texts(part) for part in parts) for name in tasks}
+    weights = {name: weight_at(options, plan.step, plan.steps) for name, options in tasks.items()}
+    caches = _caches(model, parts, settings, plan, where)
+    by_task = TaskGradients(model.trunk) if plan.logged and len(tasks) > 1 else None
+    for number, (part, cached) in enumerate(zip(parts, caches, strict=True)):
+        _seed(plan, number)
+        shares = {name: TASKS[name].texts(part) / max(1, total) for name, total in totals.items()}
+        if cached is not None:
+            shares["itc"] = 1.0  # its parts are shares of one loss already
+        with device.autocast(where, settings.precision):
+            outcomes = model(part.to(where), cached)
+        losses = {name: weights[name] * shares[name] * outcome.loss for name, outcome in outcomes.items()}
+        loss = _sum(losses)
+        sums.loss += finite("loss", loss.detach(), [part])
+        sums.texts += len(part.text_id)
+        count(sums, outcomes)
+        if by_task is not None:
+            by_task.add(losses)
+        loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), settings.optim.clip)
+    sums.steps += 1
+    return Norms(finite("gradient's norm", norm, parts), by_task.norms() if by_task else {})
+
+
+def _sum(losses: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
+def weight_at(options: Weighted, step: int, steps: int) -> float:
+    """A task's weight: risen in a straight line over its share of the run, then as it is set."""
+    rising = options.rise * steps
+    return options.weight * min(1.0, (step + 1) / rising) if rising else options.weight
+
+
+def count(sums: Sums, outcomes: Mapping[str, Outcome]) -> None:
+    """Every measure of every task."""
+    for task, outcome in outcomes.items():
+        for measure, (value, number) in outcome.measures.items():
+            sums.add(f"{task}/{measure}", float(value), number)
+
+
+def finite(what: str, value: Tensor, batches: Sequence[Batch]) -> float:
+    """The scalar as a number, or the error that names the pictures it came of."""
+    number = float(value)
+    if math.isfinite(number):
+        return number
+    raise TrainingError(
+        "training",
+        f"the {what} is {number} at position {batches[-1].position}",
+        found=f"pictures {', '.join(key for batch in batches for key in batch.keys)}",
+        fix="look at them with `python -m data_pipeline show`; lower train.optim.learning_rate",
+    )
+
+
+def _caches(
+    model: FusionModel, parts: Sequence[Batch], settings: Train, plan: Plan, where: torch.device
+) -> Sequence[Cached | None]:
+    """What each part carries of the contrast over all; nothing where there is one part, or no contrast."""
+    if model.itc is None or len(parts) == 1:
+        return [None] * len(parts)
+    found = []
+    for number, part in enumerate(parts):
+        _seed(plan, number)
+        with torch.no_grad(), device.autocast(where, settings.precision):
+            found.append(model.contrasted(part.to(where)))
+    return gradient_cache.cache(model.itc, found)
+
+
+def _seed(plan: Plan, part: int) -> None:
+    """A part draws the same dropout whenever it is run in a step."""
+    torch.manual_seed(seed64(plan.seed, "dropout", plan.step, part))

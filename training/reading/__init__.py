@@ -1,0 +1,1 @@
+"""From the bytes of tars to checked arrays and records."""

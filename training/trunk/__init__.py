@@ -1,0 +1,1 @@
+"""What all tasks share: texts and pictures, encoded and fused."""

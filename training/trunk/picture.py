@@ -1,0 +1,158 @@
+"""Frozen features of one or two encoders → one stream of picture tokens on the first encoder's grid.
+
+Legend: P pictures, N tokens of the first column, M of another, D its width, H hidden.
+"""
+
+import torch
+from msgspec import Struct
+from torch import Tensor, nn
+
+from contract.geometry import cell_centres
+from contract.manifest import FeatureManifest
+from training.batch import Batch
+from training.fusion.registry import Kind, Shape
+from training.modules.attention import sincos_2d
+from training.modules.filling import DROP, Filling
+from training.modules.pooling import masked_mean
+
+
+class Column(Struct, frozen=True):
+    """The shape of a feature column: its grid, CLS and width."""
+
+    name: str
+    grid: int
+    cls: bool
+    width: int
+
+
+def column(name: str, manifest: FeatureManifest) -> Column:
+    """What the model needs to know of a column."""
+    return Column(name, manifest.grid, manifest.cls, manifest.width)
+
+
+class FeatureNormalizer(nn.Module):
+    """LayerNorm over the frozen channels, then Linear D → H, in float32 whatever the column's dtype."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm, self.project = nn.LayerNorm(width), nn.Linear(width, hidden)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[P,N,D] → [P,N,H]."""
+        return self.project(self.norm(features.float()))
+
+
+class Resampler(nn.Module):
+    """Reads one column at the cells of another, bilinearly, through coordinates of the original picture.
+
+    Hidden source cells do not leak: weights are renormalised over the visible ones, and a cell that sees
+    none, or lies outside the source's input, is hidden. A missing CLS is the mean of the visible tokens.
+    Both maps are axis-aligned, so reading is two matrix products, over rows and over columns; the backward
+    of a gather would add up shared cells in whatever order its threads come.
+    """
+
+    def __init__(self, source: Column, onto: Column) -> None:
+        super().__init__()
+        self.source, self.onto = source, onto
+
+    def forward(
+        self, tokens: Tensor, visible: Tensor, source_place: Tensor, onto_place: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """tokens [P,M,H], visible [P,M], places [P,4] → [P,N,H] (zero where hidden), [P,N].
+
+        A place is (scale x, scale y, shift x, shift y): the original picture's [0, 1]² → a column's input.
+        """
+        side, grid = self.source.grid, tokens[:, self.source.cls :]
+        seen = visible[:, self.source.cls :]
+        across, down = axis_weights(source_place, side, onto_place, self.onto.grid)
+        weight = seen.to(across.dtype).unflatten(1, (side, side))
+        total = (down @ weight @ across.mT).flatten(1)
+        square = (grid * seen[..., None]).unflatten(1, (side, side))
+        rows = (down.to(grid.dtype) @ square.flatten(2)).unflatten(2, (side, -1))
+        out = (across.to(grid.dtype)[:, None] @ rows).flatten(1, 2)
+        out = out / total.clamp(min=1e-6)[..., None].to(grid.dtype)
+        out_visible = total > 1e-6
+        if not self.onto.cls:
+            return out, out_visible
+        summary = tokens[:, :1] if self.source.cls else masked_mean(grid, seen)[:, None]
+        return torch.cat([summary, out], 1), torch.cat([seen.any(1, keepdim=True), out_visible], 1)
+
+
+def axis_weights(source: Tensor, grid: int, onto: Tensor, onto_grid: int) -> tuple[Tensor, Tensor]:
+    """Bilinear weights [P,onto_grid,grid] along x and along y, of places [P,4]; a row outside is zero.
+
+    The rule of `contract.geometry.bilinear_weights` (`align_corners=False`), an axis at a time.
+    """
+    steps = (torch.arange(onto_grid, dtype=torch.float64, device=source.device) + 0.5) / onto_grid
+    source, onto = source.double(), onto.double()
+    original = (steps - onto[:, 2:, None]) / onto[:, :2, None]  # [P,2,onto_grid]
+    at = original * source[:, :2, None] + source[:, 2:, None]
+    inside = (at >= 0) & (at <= 1)
+    cell = (at * grid - 0.5).clamp(0, grid - 1)
+    distance = (cell[..., None] - torch.arange(grid, device=source.device)).abs()
+    weights = ((1 - distance).clamp(min=0) * inside[..., None]).float()
+    return weights[:, 0], weights[:, 1]
+
+
+class PictureEncoder(nn.Module):
+    """The first column gives the grid; a second is resampled onto it and fused. Positions are added last.
+
+    With no column at all there is one learned token: the model that never looks.
+    """
+
+    positions: Tensor  # [N,H]
+
+    def __init__(
+        self, columns: list[Column], hidden: int, fusion: Kind, shape: Shape, fill: str = DROP
+    ) -> None:
+        super().__init__()
+        self.names = [column.name for column in columns]
+        self.normalizers = nn.ModuleList(FeatureNormalizer(column.width, hidden) for column in columns)
+        self.fillings = nn.ModuleList(Filling(fill, hidden) for _ in columns)
+        self.resamplers = nn.ModuleList(Resampler(column, columns[0]) for column in columns[1:])
+        self.fusion = fusion.build(shape) if len(columns) > 1 else None
+        self.attends = fusion.attends
+        self.norm = nn.LayerNorm(hidden)
+        self.blank = nn.Parameter(torch.zeros(1, 1, hidden)) if not columns else None
+        self.register_buffer("positions", _positions(columns, hidden), persistent=False)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Fused tokens [P,N,H] and which of them may be looked at [P,N]."""
+        if self.blank is not None:
+            tokens = self.blank.expand(len(batch.keys), 1, -1)
+            return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        first, *others = self.names
+        streams = [
+            self._stream(batch, *parts)
+            for parts in zip(self.names, self.normalizers, self.fillings, strict=True)
+        ]
+        tokens, seen = streams[0]
+        for name, stream, resample in zip(others, streams[1:], self.resamplers, strict=True):
+            second, mask = resample(*stream, batch.place[name], batch.place[first])
+            tokens = self._fuse(tokens, second, seen, mask)
+        return self.norm(tokens) + self.positions, seen
+
+    def _stream(
+        self, batch: Batch, name: str, normalize: nn.Module, fill: nn.Module
+    ) -> tuple[Tensor, Tensor]:
+        """A column's tokens [P,N,H], what its mask hides replaced, and which may be looked at [P,N]."""
+        filled: tuple[Tensor, Tensor] = fill(
+            normalize(batch.tokens_of(name)), batch.visible[name], batch.hidden[name]
+        )
+        return filled
+
+    def _fuse(self, v: Tensor, c: Tensor, v_mask: Tensor, c_mask: Tensor) -> Tensor:
+        assert self.fusion is not None
+        if self.attends:
+            v, c = v + self.positions, c + self.positions
+        fused: Tensor = self.fusion(v, c * c_mask[..., None], v_mask, c_mask)
+        return fused
+
+
+def _positions(columns: list[Column], hidden: int) -> Tensor:
+    """[N,H] codes of the cells' places in the encoder's input; zero for CLS."""
+    if not columns:
+        return torch.zeros(1, hidden)
+    first = columns[0]
+    codes = sincos_2d(torch.from_numpy(cell_centres(first.grid)), hidden)
+    return torch.cat([torch.zeros(1, hidden), codes]) if first.cls else codes

@@ -1,0 +1,65 @@
+"""What all tasks share: texts and pictures as tokens of one width, fused where the settings say so.
+
+Legend: T texts, L their tokens, P pictures, N picture tokens, H hidden.
+"""
+
+import torch
+from msgspec import Struct
+from torch import Tensor, nn
+
+from training.batch import Batch
+from training.fusion.registry import Kind, Shape
+from training.modules.pooling import masked_mean
+from training.objectives.contrast import Contrasted
+from training.trunk.picture import PictureEncoder
+from training.trunk.text import TextEncoder
+
+
+class Shared(Struct):
+    """What every head may look at: text [T,1+L,H] and picture tokens [B,N,H], with their masks.
+
+    rows [T]: the picture of each text among the B; B is P, or T where texts are fused into their picture.
+    contrasted: the vectors of texts and pictures, where itc is among the tasks.
+    """
+
+    text: Tensor
+    text_mask: Tensor
+    picture: Tensor
+    visible: Tensor
+    rows: Tensor
+    contrasted: Contrasted | None = None
+
+
+class TextFusion(nn.Module):
+    """Each text with the tokens of its picture: by a fusion whose second input is the text."""
+
+    def __init__(self, kind: Kind, shape: Shape) -> None:
+        super().__init__()
+        self.pooled, self.fusion = kind.pooled, kind.build(shape)
+
+    def forward(self, picture: Tensor, visible: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        """picture [T,N,H] of each text, text [T,1+L,H] → [T,N,H]. The summary token is no word."""
+        words, mask = text[:, 1:], mask[:, 1:]
+        if self.pooled:
+            words = masked_mean(words, mask)[:, None].expand_as(picture)
+            mask = visible
+        fused: Tensor = self.fusion(picture, words, visible, mask)
+        return fused
+
+
+class Trunk(nn.Module):
+    """Batch → Shared. text_fusion: None where the second input, if any, is a column."""
+
+    def __init__(self, text: TextEncoder, picture: PictureEncoder, text_fusion: TextFusion | None) -> None:
+        super().__init__()
+        self.text, self.picture, self.text_fusion = text, picture, text_fusion
+
+    def forward(self, batch: Batch) -> Shared:
+        """Encode every text and picture once."""
+        text, mask = self.text(batch.tokens, batch.token_mask)
+        picture, visible = self.picture(batch)
+        if self.text_fusion is None:
+            return Shared(text, mask, picture, visible, batch.text_picture)
+        own, seen = picture[batch.text_picture], visible[batch.text_picture]
+        rows = torch.arange(len(text), device=text.device)
+        return Shared(text, mask, self.text_fusion(own, seen, text, mask), seen, rows)
