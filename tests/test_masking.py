@@ -66,10 +66,10 @@ def test_blocks_hang_together():
 @given(ratios, ratios, st.floats(-1, 2))
 def test_a_scheduled_ratio_runs_from_its_first_value_to_its_last(first, last, progress):
     low, high = sorted((first, last))
-    assert masking.ratio_at(first, last, 0) == first
-    assert masking.ratio_at(first, last, 1) == pytest.approx(last)
-    assert low - 1e-9 <= masking.ratio_at(first, last, progress) <= high + 1e-9
-    assert masking.ratio_at(first, None, progress) == first
+    assert schedule.value_at(first, last, 0) == first
+    assert schedule.value_at(first, last, 1) == pytest.approx(last)
+    assert low - 1e-9 <= schedule.value_at(first, last, progress) <= high + 1e-9
+    assert schedule.value_at(first, None, progress) == first
 
 
 def test_the_share_is_rounded_and_not_cut():

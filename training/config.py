@@ -195,6 +195,20 @@ class Masking(Strict, frozen=True):
     fill: str = "drop"
 
 
+class Augment(Strict, frozen=True):
+    """Changes of the inputs, in training only, that leave every label true.
+
+    token_dropout: share of each column's visible tokens that a step does not see. feature_noise: standard
+    deviation of normal noise on the normalised features. synonyms: share of the things that entity spans name
+    which get another word of `vocabulary`.
+    """
+
+    token_dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    feature_noise: NotBelowZero = 0.0
+    synonyms: Share = 0.0
+    vocabulary: str = "data_pipeline/texts/objects.yaml"
+
+
 class Optim(Strict, frozen=True):
     """Batches and steps. batch: pictures per optimizer step, over all accumulated parts."""
 
@@ -220,6 +234,7 @@ class Train(Strict, frozen=True):
     fusion: Fusion = Fusion()
     model: Model = Model()
     masking: Masking = Masking()
+    augment: Augment = Augment()
     optim: Optim = Optim()
     development: Share = 0.05
     best: str | None = None  # "vqa/accuracy": what chooses the best checkpoint; by default of the first task

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from contract.errors import ParamsError, ShardError, run_command, unknown_name
 from contract.seeds import seed64
 from training import config, forecast, preset, run
-from training.batching import masking
+from training.batching import masking, synonyms
 from training.batching.needs import need
 from training.config import Train
 from training.model.model import FusionModel
@@ -298,6 +298,7 @@ def _streams(shards: ShardSet, settings: Train, seed: int, position: int) -> tup
         mask=settings.masking,
         epochs=settings.optim.epochs,
         position=position,
+        change=synonyms.change(settings.augment, shards.tokenizer, seed),
     )
     masked = any(need(name).masked for name in settings.tasks.chosen)
     held = part(

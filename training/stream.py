@@ -31,10 +31,11 @@ from training.batching.eligible import eligible, weigh
 from training.batching.faults import Faults, Unreadable
 from training.batching.mixture import Span, endless, one_pass
 from training.batching.needs import need
-from training.batching.plan import Plan, Planner
+from training.batching.plan import Change, Plan, Planner
 from training.config import Masking
 from training.reading.meter import Meter
 from training.reading.tars import Tars
+from training.schedule import value_at
 from training.shards import Place, ShardSet
 
 
@@ -48,7 +49,7 @@ class Stream:
     weights of those that take turns, by default an epoch of each in the same time. negatives: K mined
     pictures per text; text_negatives: at most, of those that its dataset gives. part: "train" or
     "development" of the rows, split by `development`. on_error: `stop` or `skip` at a picture that cannot be
-    read, of which `max_skipped` are left out, see `faults.found`.
+    read, of which `max_skipped` are left out, see `faults.found`. change: of each text before it is shown.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Stream:
         part: str = "train",
         on_error: str = "stop",
         max_skipped: int = 100,
+        change: Change | None = None,
     ) -> None:
         self.shards, self.needs = shards, {task: need(task) for task in tasks}
         self.batch, self.seed, self.max_tokens = batch, seed, max_tokens
@@ -103,6 +105,7 @@ class Stream:
             negatives=negatives,
             datasets=self.datasets,
             faults=self.faults,
+            change=change,
         )
 
     def __len__(self) -> int:
@@ -211,7 +214,7 @@ class Stream:
 
     def _ratio(self, epoch: int, dataset: int) -> float:
         progress = epoch / max(1, self._epochs(dataset) - 1)
-        return masking.ratio_at(self.mask.ratio, self.mask.ratio_end, progress)
+        return value_at(self.mask.ratio, self.mask.ratio_end, progress)
 
     def _projected(
         self, name: str, lattice: int, drawn: NDArray[np.bool_] | None, record: Record

@@ -21,11 +21,6 @@ ASPECT = 0.3  # of a block: between this and its inverse
 TRIES = 10  # to place another block
 
 
-def ratio_at(first: float, last: float | None, progress: float) -> float:
-    """The share hidden when `progress` in [0, 1] of training is done: fixed, or from first to last."""
-    return first if last is None else first + (last - first) * min(max(progress, 0.0), 1.0)
-
-
 def draw(
     kind: str, generator: np.random.Generator, lattice: int, ratio: float, boxes_R4: Boxes | None = None
 ) -> Visible:

@@ -4,7 +4,7 @@ The order is a pure function of the seed and a position (`order.py`); records ar
 every picture that a text or a neighbour names is found among the given shards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
@@ -52,6 +52,9 @@ class Plan(Struct):
         return rows
 
 
+Change = Callable[[Text, str, int], Text]  # a text, its picture's key, the epoch → the text as it is shown
+
+
 class Planner:
     """Spans of rows → plans. datasets: their eligible pictures, in the order in which spans number them."""
 
@@ -68,11 +71,12 @@ class Planner:
         negatives: int,
         datasets: Sequence[Eligible],
         faults: Faults,
+        change: Change | None = None,
     ) -> None:
         self.shards, self.needs, self.tars = shards, needs, tars
         self.seed, self.datasets, self.faults = seed, datasets, faults
         self.orders = [Order(of.counts, seed=seed, shuffle=shuffle, window=window) for of in datasets]
-        self.texts_per_image, self.negatives = texts_per_image, negatives
+        self.texts_per_image, self.negatives, self._change = texts_per_image, negatives, change
         self.wanted = self.unresolved = 0  # negatives asked for, and not among the given shards
         self._lookups: dict[str, Lookup] = {}
         self._mined = Mined(shards, tars, negatives) if negatives else None
@@ -125,7 +129,8 @@ class Planner:
     def _texts(self, record: Record, key: str, epoch: int) -> list[Text]:
         usable = [text for text in record.texts if any(need.usable(text) for need in self.needs)]
         take = self.texts_per_image or len(usable)
-        return [usable[i] for i in choose_texts(self.seed, key, epoch, len(usable), take)]
+        chosen = [usable[i] for i in choose_texts(self.seed, key, epoch, len(usable), take)]
+        return [self._change(text, key, epoch) for text in chosen] if self._change else chosen
 
     def _chosen(self, text: Text, number: int, anchor: Place) -> Chosen:
         """The text with the pictures that it names, where a task wants them."""

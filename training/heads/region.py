@@ -13,7 +13,6 @@ from msgspec import Struct
 from torch import Tensor, nn
 
 from training.batch import Batch
-from training.batching.masking import ratio_at
 from training.config import Region
 from training.modules.logit_scale import LogitScale
 from training.modules.pooling import POOLINGS
@@ -27,6 +26,7 @@ from training.objectives.losses import (
     symmetric_info_nce,
 )
 from training.objectives.outcome import Outcome
+from training.schedule import value_at
 from training.trunk.picture import Column
 from training.trunk.trunk import Shared
 
@@ -118,8 +118,8 @@ class RegionHead(nn.Module):
         pairs = self._pairs(shared, batch, named, boxes, usable)
         hard, real = self._against_negatives(shared, batch, named, boxes, usable)
         options = self.options
-        coarse = ratio_at(options.coarse, options.coarse_end, batch.progress)
-        fine = ratio_at(options.fine, options.fine_end, batch.progress)
+        coarse = value_at(options.coarse, options.coarse_end, batch.progress)
+        fine = value_at(options.fine, options.fine_end, batch.progress)
         contrast = CONTRASTS[options.contrast](pairs, self.coarse(), options.margin)
         loss = coarse * contrast + fine * one_of(self.fine() * hard, real)
         return Outcome(loss, matching(pairs) | one_of_n(hard, real))

@@ -91,7 +91,15 @@ def build(settings: Train, columns: list[Column], vocabulary: int, answers: int)
         size.hidden, size.heads, size.dropout, fusion.alpha, fusion.layers, fusion.separate, fusion.repeats
     )
     text = TextEncoder(vocabulary, size.hidden, size.heads, size.text_layers, size.max_tokens, size.dropout)
-    picture = PictureEncoder(columns, size.hidden, kind, shape, settings.masking.fill)
+    picture = PictureEncoder(
+        columns,
+        size.hidden,
+        kind,
+        shape,
+        settings.masking.fill,
+        noise=settings.augment.feature_noise,
+        token_dropout=settings.augment.token_dropout,
+    )
     with_text = TextFusion(kind, shape) if TEXT in settings.inputs.values() else None
     sizes = Sizes(size.hidden, size.heads, size.head_layers, size.dropout, answers, next(iter(columns), None))
     heads = {name: TASKS[name].head(sizes, options) for name, options in settings.tasks.chosen.items()}

@@ -12,6 +12,7 @@ from contract.manifest import FeatureManifest
 from training.batch import Batch
 from training.fusion.registry import Kind, Shape
 from training.modules.attention import sincos_2d
+from training.modules.augmentation import FeatureNoise, TokenDropout
 from training.modules.filling import DROP, Filling
 from training.modules.pooling import masked_mean
 
@@ -31,15 +32,19 @@ def column(name: str, manifest: FeatureManifest) -> Column:
 
 
 class FeatureNormalizer(nn.Module):
-    """LayerNorm over the frozen channels, then Linear D → H, in float32 whatever the column's dtype."""
+    """LayerNorm over the frozen channels, then Linear D → H, in float32 whatever the column's dtype.
 
-    def __init__(self, width: int, hidden: int) -> None:
+    noise: on the normalised channels, in training.
+    """
+
+    def __init__(self, width: int, hidden: int, noise: float = 0.0) -> None:
         super().__init__()
-        self.norm, self.project = nn.LayerNorm(width), nn.Linear(width, hidden)
+        self.norm, self.noise = nn.LayerNorm(width), FeatureNoise(noise)
+        self.project = nn.Linear(width, hidden)
 
     def forward(self, features: Tensor) -> Tensor:
         """[P,N,D] → [P,N,H]."""
-        return self.project(self.norm(features.float()))
+        return self.project(self.noise(self.norm(features.float())))
 
 
 class Resampler(nn.Module):
@@ -97,18 +102,28 @@ def axis_weights(source: Tensor, grid: int, onto: Tensor, onto_grid: int) -> tup
 class PictureEncoder(nn.Module):
     """The first column gives the grid; a second is resampled onto it and fused. Positions are added last.
 
-    With no column at all there is one learned token: the model that never looks.
+    With no column at all there is one learned token: the model that never looks. noise, token_dropout: see
+    training.modules.augmentation.
     """
 
     positions: Tensor  # [N,H]
 
     def __init__(
-        self, columns: list[Column], hidden: int, fusion: Kind, shape: Shape, fill: str = DROP
+        self,
+        columns: list[Column],
+        hidden: int,
+        fusion: Kind,
+        shape: Shape,
+        fill: str = DROP,
+        *,
+        noise: float = 0.0,
+        token_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.names = [column.name for column in columns]
-        self.normalizers = nn.ModuleList(FeatureNormalizer(column.width, hidden) for column in columns)
+        self.normalizers = nn.ModuleList(FeatureNormalizer(column.width, hidden, noise) for column in columns)
         self.fillings = nn.ModuleList(Filling(fill, hidden) for _ in columns)
+        self.dropouts = nn.ModuleList(TokenDropout(token_dropout, column.cls) for column in columns)
         self.resamplers = nn.ModuleList(Resampler(column, columns[0]) for column in columns[1:])
         self.fusion = fusion.build(shape) if len(columns) > 1 else None
         self.attends = fusion.attends
@@ -124,7 +139,7 @@ class PictureEncoder(nn.Module):
         first, *others = self.names
         streams = [
             self._stream(batch, *parts)
-            for parts in zip(self.names, self.normalizers, self.fillings, strict=True)
+            for parts in zip(self.names, self.normalizers, self.dropouts, self.fillings, strict=True)
         ]
         tokens, seen = streams[0]
         for name, stream, resample in zip(others, streams[1:], self.resamplers, strict=True):
@@ -133,11 +148,11 @@ class PictureEncoder(nn.Module):
         return self.norm(tokens) + self.positions, seen
 
     def _stream(
-        self, batch: Batch, name: str, normalize: nn.Module, fill: nn.Module
+        self, batch: Batch, name: str, normalize: nn.Module, drop: nn.Module, fill: nn.Module
     ) -> tuple[Tensor, Tensor]:
         """A column's tokens [P,N,H], what its mask hides replaced, and which may be looked at [P,N]."""
         filled: tuple[Tensor, Tensor] = fill(
-            normalize(batch.tokens_of(name)), batch.visible[name], batch.hidden[name]
+            normalize(batch.tokens_of(name)), drop(batch.visible[name]), batch.hidden[name]
         )
         return filled
 

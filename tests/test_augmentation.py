@@ -1,0 +1,153 @@
+"""Augmentation: every change leaves the label true, and none is made outside of training."""
+
+from pathlib import Path
+
+import pytest
+import synthetic
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from contract.errors import ParamsError
+from contract.record import Text
+from training.batching.synonyms import Synonyms, change, load
+from training.batching.tokenising import tokenised
+from training.config import Augment
+from training.modules.augmentation import FeatureNoise, TokenDropout
+from training.shards import open_shards
+from training.stream import Stream
+
+ROOT = Path(__file__).parents[1]
+VOCABULARY = ROOT / "data_pipeline/texts/objects.yaml"
+TOKENIZER = Tokenizer.from_file(str(ROOT / "data_pipeline/demo/tokenizer.json"))
+GROUPS = [("couch", "sofa", "settee"), ("cab", "taxi"), ("airplane", "plane")]
+masks = st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=6)
+
+
+def question(text: str, *named: str, answer: str = "yes") -> Text:
+    spans = [(text.index(name), text.index(name) + len(name)) for name in named]
+    return Text(
+        id="q",
+        role="question",
+        text=text,
+        tokens=[],
+        span_chars=spans,
+        span_tokens=[(0, 1)] * len(spans),
+        span_regions=[[number] for number in range(len(spans))],
+        answer=answer,
+    )
+
+
+def shown(text: Text, share: float = 1.0, epochs: int = 20) -> list[Text]:
+    words = Synonyms(GROUPS, share, seed=0)
+    return [words.exchanged(text, "key", epoch) for epoch in range(epochs)]
+
+
+def test_a_thing_gets_another_word_and_keeps_its_attribute():
+    texts = {text.text for text in shown(question("Is the red couch big?", "red couch"))}
+    assert texts == {"Is the red sofa big?", "Is the red settee big?"}
+
+
+def test_every_span_still_covers_what_it_covered():
+    asked = question("Is the red couch left of the old couch or the dog?", "red couch", "old couch", "dog")
+    for text in shown(asked):
+        first, second, third = (text.text[start:end] for start, end in text.span_chars)
+        assert (first[:4], second[:4], third) == ("red ", "old ", "dog")
+        assert first[4:] == second[4:]  # a thing that is named twice gets one word
+        assert text.span_regions == asked.span_regions
+
+
+@pytest.mark.parametrize("answer", ["couch", "sofa", "Settee"])
+def test_the_thing_that_is_the_answer_keeps_its_word(answer):
+    asked = question("Is it the couch or the cab?", "couch", "cab", answer=answer)
+    assert all("the couch or" in text.text for text in shown(asked))
+    assert any("taxi" in text.text for text in shown(asked))
+
+
+def test_an_article_still_fits():
+    assert {text.text for text in shown(question("Is it an airplane?", "airplane"))} == {"Is it an airplane?"}
+    assert any("a taxi" in text.text for text in shown(question("Is it a cab?", "cab")))
+
+
+@pytest.mark.parametrize("text, span", [("Is the couch-bed red?", "couch-bed"), ("Is the scab red?", "scab")])
+def test_part_of_another_word_is_no_thing(text, span):
+    assert {found.text for found in shown(question(text, span))} == {text}
+
+
+def test_words_outside_of_spans_stay():
+    assert {text.text for text in shown(question("Is the couch red?"))} == {"Is the couch red?"}
+
+
+def test_no_share_changes_nothing_and_equal_parts_draw_equal_words():
+    asked = question("Is the couch left of the cab?", "couch", "cab")
+    assert all(text is asked for text in shown(asked, share=0.0))
+    assert shown(asked, 0.5) == shown(asked, 0.5)
+
+
+def test_the_vocabulary_of_the_project_is_read_and_another_file_is_named():
+    assert any({"couch", "sofa"} <= set(group) for group in load(VOCABULARY))
+    with pytest.raises(ParamsError, match="no such file"):
+        load(Path("nowhere.yaml"))
+
+
+def test_tokens_and_token_spans_are_those_of_the_new_characters():
+    asked = question("Is the small cube yellow or cyan?", "small cube")
+    made = tokenised(asked, TOKENIZER)
+    encoding = TOKENIZER.encode(asked.text, add_special_tokens=False)
+    assert made.tokens == encoding.ids
+    ((start, end),) = made.span_tokens
+    assert encoding.tokens[start:end] == ["small", "cube"]
+
+
+@given(masks, st.floats(0, 0.99), st.integers(0, 99))
+def test_dropout_hides_only_what_was_visible_and_never_all_of_a_picture(rows, share, seed):
+    visible = torch.tensor(rows)
+    torch.manual_seed(seed)
+    kept = TokenDropout(share, cls=False)(visible)
+    assert not (kept & ~visible).any()
+    assert torch.equal(kept.any(1), visible.any(1))
+
+
+@given(masks)
+def test_dropout_spares_cls(rows):
+    visible = torch.tensor(rows)
+    assert torch.equal(TokenDropout(0.9, cls=True)(visible)[:, 0], visible[:, 0])
+
+
+def test_dropout_and_noise_are_as_strong_as_they_say():
+    torch.manual_seed(0)
+    kept = TokenDropout(0.3, cls=False)(torch.ones(400, 50, dtype=torch.bool))
+    assert abs(kept.float().mean() - 0.7) < 0.01
+    noise = FeatureNoise(0.5)(torch.zeros(400, 50, 4))
+    assert abs(noise.std() - 0.5) < 0.01
+
+
+@pytest.mark.parametrize(
+    "module, given",
+    [(TokenDropout(0.9, cls=False), torch.ones(9, 9).bool()), (FeatureNoise(0.9), torch.ones(9, 9, 9))],
+)
+def test_outside_of_training_nothing_changes(module, given):
+    assert module.eval()(given) is given
+
+
+def test_a_stream_shows_the_other_words_from_any_start(tmp_path):
+    synthetic.build(tmp_path, train=16, val=4, shards=2)
+    vocabulary = tmp_path / "things.yaml"
+    vocabulary.write_text("objects: {left: {same: [top]}}")
+    shards = open_shards([str(tmp_path / "data")], ["vit"])
+    settings = Augment(synonyms=1.0, vocabulary=str(vocabulary))
+
+    def words(position: int) -> list[tuple[str, str]]:
+        stream = Stream(
+            shards, ["vqa"], batch=4, change=change(settings, shards.tokenizer, 0), position=position, stop=16
+        )
+        return [
+            (" ".join(synthetic.WORDS[token] for token in tokens), shards.answers[answer])
+            for batch in stream
+            for tokens, answer in zip(batch.tokens.tolist(), batch.answer.tolist(), strict=True)
+        ]
+
+    shown = set(words(0))
+    assert ("top or right ?", "right") in shown and ("left or right ?", "left") in shown
+    assert words(8) == words(0)[16:]
