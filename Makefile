@@ -3,19 +3,23 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+BENCH := .venv-bench
 EXTRAS := data,train,dev
 OUTSIDE := $(subst $(CURDIR)/$(BIN):,,$(PATH))
 export PATH := $(CURDIR)/$(BIN):$(OUTSIDE)
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo ablation test lint format bench-env clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s%s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s%s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## from nothing to a trained and evaluated model on generated data
 	@test -e .git || dvc config --local core.no_scm true
 	dvc repro
 	@python -m training.results
+
+ablation: $(READY) ## what fusions, encoders, masks and negatives are worth: three quarters of an hour
+	dvc repro ablation/dvc.yaml
 
 test: $(READY) ## all tests
 	python -m pytest
@@ -30,8 +34,12 @@ format: $(READY) ## let ruff rewrite what it can
 	ruff check --fix .
 	ruff format .
 
+bench-env: $(READY) ## the other loaders of benchmarks/stream.py, in an environment of their own
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(BENCH)
+	$(BIN)/uv pip install --quiet --system-certs --python $(BENCH)/bin/python --extra bench -r pyproject.toml
+
 clean: ## remove the environment and all that can be built again (the DVC cache stays)
-	rm -rf $(VENV) raw/demo weights/demo read scan images validate spans features negatives data reports
+	rm -rf $(VENV) $(BENCH) raw/demo weights/demo read scan images validate spans features negatives data reports
 	rm -rf runs/demo runs/blind .work *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -11,19 +11,19 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
+from benchmarks import report
+from benchmarks.report import Figure, figure
 from contract import manifest, record, tar
-from contract.files import sha256_file, write_atomic
+from contract.files import sha256_file
 from contract.index import Index, index_path, row_type
 from contract.manifest import DataManifest, FeatureManifest, ShardFacts, TokenizerFacts, WeightsFacts
 from training.shards import open_shards
 from training.stream import Stream
 
-RESULT = Path(__file__).parent / "results" / "many_rows.json"
 COLUMN = "vit"
 RECORD_BYTES, FEATURE_BYTES = 2_000, 64
 
@@ -85,7 +85,7 @@ def _manifests(folder: Path, facts: dict[str, dict[str, ShardFacts]]) -> None:
     )
 
 
-def measure(folder: Path) -> dict[str, float]:
+def measure(folder: Path) -> list[Figure]:
     """Open the shards, make the stream, and the order of its first epoch."""
     before, marks = _memory(), [time.perf_counter()]
     opened = open_shards([str(folder / "data")], [COLUMN])
@@ -94,14 +94,15 @@ def measure(folder: Path) -> dict[str, float]:
     marks.append(time.perf_counter())
     stream.planner.orders[0].at(0, 64)
     marks.append(time.perf_counter())
-    names = ("open_seconds", "stream_seconds", "order_seconds")
-    seconds = dict(zip(names, np.diff(marks).tolist(), strict=True))
-    return {
-        "rows": float(len(stream)),
-        **seconds,
-        "start_seconds": marks[-1] - marks[0],
-        "gib": _memory() - before,
-    }
+    opening, making, ordering = np.diff(marks).tolist()
+    return [
+        figure("rows of the training part, millions", len(stream) / 1e6),
+        figure("open the shards: indexes read, hashed and checked, seconds", opening),
+        figure("make the stream, seconds", making),
+        figure("order of the first epoch, seconds", ordering),
+        figure("start, all three, seconds", marks[-1] - marks[0], "< 2", "imports left out"),
+        figure("memory that is needed for it, GiB", _memory() - before, "< 1", "peak"),
+    ]
 
 
 def _memory() -> float:
@@ -120,9 +121,7 @@ def main(arguments: list[str]) -> None:
         build(options.folder, options.rows, options.shards)
         print("built; run again: the memory of building would be counted")
         return
-    result = measure(options.folder)
-    write_atomic(RESULT, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-    print(result)
+    report.write("many_rows", measure(options.folder))
 
 
 if __name__ == "__main__":

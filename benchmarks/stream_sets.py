@@ -17,7 +17,7 @@ from contract.record import Record, Regions, Text
 from contract.seeds import rng
 from data_pipeline.shards.shard_writer import Sample, write_shard
 
-SHARDS = 20
+SHARDS = 100
 REGIONS, TEXTS = 4, 4  # of a picture
 WORDS = 1000  # of the tokenizer
 ANSWERS = ["yes", "no", "left", "right"]

@@ -57,7 +57,7 @@ def encode_array(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def decode_array(content: bytes | memoryview, where: str) -> NDArray[Any]:
+def decode_array(content: bytes | bytearray | memoryview, where: str) -> NDArray[Any]:
     """The array of an npy file, as a view of `content`. ShardError if it is anything else."""
     view = memoryview(content)
     dtype, shape = array_header(view, where)

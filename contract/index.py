@@ -7,8 +7,9 @@ width per sample. Fixed width makes it usable straight from a memory map, whatev
 import hashlib
 import re
 import struct
+from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ HEADER = struct.Struct("<8sQIIQQ")  # magic, bytes of the tar, samples, members,
 SUFFIX_BYTES = 32
 KEY_BYTES = 64
 KEY = re.compile(rb"[A-Za-z0-9_-]{1,%d}" % KEY_BYTES)
-LETTERS = np.array([bool(KEY.fullmatch(bytes([letter]))) for letter in range(256)])
+LETTERS = bytes(letter for letter in range(256) if KEY.fullmatch(bytes([letter])))
 SUFFIX = re.compile(rb"[!-~]{1,%d}" % SUFFIX_BYTES)
 MAX_MEMBERS = 64
 ABSENT = 1  # flag: this encoder could not take the picture; its array has no tokens
@@ -40,7 +41,7 @@ class Index:
 
     suffixes: the members of every sample, in order. rows: structured array, one row per sample, with
     `key`, `flags`, `texts` [4], `offset` [M], `size` [M], `hash` [M]. hashed: whether `hash` can be checked.
-    names: the keys, where `rows` lacks them (`lean`).
+    names: the keys, no wider than the longest needs; given where `rows` lacks them (`lean`).
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Index:
     ) -> None:
         self.suffixes, self.rows = tuple(suffixes), rows
         self.tar_bytes, self.hashed = tar_bytes, hashed
-        self.names: Rows = rows["key"] if names is None else names
+        self.names = _trimmed(rows["key"]) if names is None else names
         self.sha256 = ""  # of the index file, where there was one
 
     def __len__(self) -> int:
@@ -71,13 +72,12 @@ class Index:
     def lean(self, fields: Sequence[str], names: Rows | None = None) -> "Index":
         """Only these fields, in a third of the memory, for those who hold millions of rows.
 
-        names: the keys, where another index holds the same; else a copy no wider than the longest.
+        names: the keys, where another index holds the same.
         """
         kept = np.empty(len(self), [(name, *_least(self.rows[name])) for name in fields])
         for name in fields:
             kept[name] = self.rows[name]
-        own = _trimmed(self.names) if names is None else names
-        return Index(self.suffixes, kept, self.tar_bytes, self.hashed, own)
+        return Index(self.suffixes, kept, self.tar_bytes, self.hashed, self.names if names is None else names)
 
     def member(self, suffix: str, where: object) -> int:
         """Position of a member in each sample, or the error that lists what there is."""
@@ -86,6 +86,21 @@ class Index:
         if suffix not in self.suffixes:
             raise ShardError(where, f"has no member .{suffix}", expected=f"one of {', '.join(self.suffixes)}")
         return self.suffixes.index(suffix)
+
+    def only(self, suffixes: Sequence[str], where: object) -> "Index":
+        """The same samples with these members alone, in this order; ShardError where one is not there."""
+        if self.suffixes == tuple(suffixes):
+            return self
+        kept = np.zeros(len(self), row_type(len(suffixes)))
+        for name in ("key", "flags", "texts"):
+            kept[name] = self.rows[name]
+        for number, suffix in enumerate(suffixes):
+            member = self.member(suffix, where)
+            for name in ("offset", "size", "hash"):
+                kept[name][:, number] = self.rows[name][:, member] if len(self) else 0
+        chosen = Index(suffixes, kept, self.tar_bytes, self.hashed)
+        chosen.sha256 = self.sha256
+        return chosen
 
     def save(self, path: Path) -> None:
         """Write beside, then rename."""
@@ -131,7 +146,7 @@ def parse(content: bytes, path: Path, tar_bytes: int) -> Index:
             path, "is not an index of format 1", found=content[:8], fix="delete it; it is rebuilt by a scan"
         )
     _, stated, samples, members, digest, _ = HEADER.unpack_from(content)
-    body = content[HEADER.size :]
+    body = memoryview(content)[HEADER.size :]
     names, row = members * SUFFIX_BYTES, row_type(members) if members < MAX_MEMBERS else None
     if row is None or len(body) != names + samples * row.itemsize or xxhash.xxh3_64_intdigest(body) != digest:
         raise ShardError(path, "is damaged", fix="fetch it again, or delete it: it is rebuilt by a scan")
@@ -143,11 +158,13 @@ def parse(content: bytes, path: Path, tar_bytes: int) -> Index:
             expected=f"{stated} bytes",
             fix="fetch the shard and its index again, or rebuild them",
         )
-    suffixes = [body[i : i + SUFFIX_BYTES].rstrip(b"\0") for i in range(0, names, SUFFIX_BYTES)]
-    rows = np.frombuffer(body, row, offset=names)
-    if not (all(map(SUFFIX.fullmatch, suffixes)) and _are_keys(rows["key"]) and _lie_inside(rows, tar_bytes)):
+    suffixes = [bytes(body[i : i + SUFFIX_BYTES]).rstrip(b"\0") for i in range(0, names, SUFFIX_BYTES)]
+    known = Index([name.decode("latin-1") for name in suffixes], np.frombuffer(body[names:], row), tar_bytes)
+    if not (
+        all(map(SUFFIX.fullmatch, suffixes)) and _are_keys(known.names) and _lie_inside(known.rows, tar_bytes)
+    ):
         raise ShardError(path, "describes no shard", fix="do not trust it; fetch the shard again")
-    return Index([name.decode("ascii") for name in suffixes], rows, tar_bytes)
+    return known
 
 
 def _least(column: Rows) -> tuple[str, tuple[int, ...]]:
@@ -158,20 +175,27 @@ def _least(column: Rows) -> tuple[str, tuple[int, ...]]:
 
 def _trimmed(keys: Rows) -> Rows:
     """The same keys, without the words of 8 bytes that are padding in all of them."""
-    words_NW = np.ascontiguousarray(keys).view("<u8").reshape(len(keys), KEY_BYTES // 8)
-    used = max(1, int(np.flatnonzero(np.bitwise_or.reduce(words_NW, axis=0)).max(initial=0)) + 1)
-    return np.ascontiguousarray(words_NW[:, :used]).view(f"S{8 * used}").ravel()
+    words_NW = keys[:, None].view("<u8")
+    used = next((n for n in range(words_NW.shape[1], 1, -1) if words_NW[:, n - 1].any()), 1)
+    return np.ascontiguousarray(words_NW[:, :used]).view(f"S{8 * used}")[:, 0]
 
 
 def _are_keys(keys: Rows) -> bool:
     """Ascending, so unique, and of the letters that a key may hold."""
-    if not len(keys):
-        return True
-    short = _trimmed(keys)
-    letters_NK = short.view(np.uint8).reshape(len(short), -1)
-    ends_NK = letters_NK == 0
+    if keys.tobytes().translate(None, LETTERS + b"\0"):
+        return False
+    ends_NK = keys[:, None].view(np.uint8) == 0
     padded = bool((ends_NK[:, 1:] >= ends_NK[:, :-1]).all()) and not ends_NK[:, 0].any()
-    return padded and bool((LETTERS[letters_NK] | ends_NK).all() and (short[1:] > short[:-1]).all())
+    return padded and _ascend(keys[:, None].view(">u8"))
+
+
+def _ascend(numbers_NW: Rows) -> bool:
+    """Whether each row comes after the one before it, its first number counting most."""
+    after, equal = np.False_, np.True_
+    for before, now in zip(numbers_NW[:-1].T, numbers_NW[1:].T, strict=True):
+        after = after | (equal & (now > before))
+        equal = equal & (now == before)
+    return bool(np.all(after)) or len(numbers_NW) < 2
 
 
 def _lie_inside(rows: Rows, tar_bytes: int) -> bool:
@@ -179,7 +203,7 @@ def _lie_inside(rows: Rows, tar_bytes: int) -> bool:
     starts, sizes = rows["offset"].ravel(), rows["size"].ravel()
     if (starts > tar_bytes).any() or (sizes > tar_bytes).any():  # so that the sum below cannot overflow
         return False
-    ends = starts + tar.BLOCK + -(-sizes.astype(np.int64) // tar.BLOCK * tar.BLOCK).astype(np.uint64)
+    ends = starts + np.uint64(tar.BLOCK) + (sizes + np.uint64(tar.BLOCK - 1) & ~np.uint64(tar.BLOCK - 1))
     return bool((ends <= tar_bytes).all() and (ends[:-1] <= starts[1:]).all())
 
 
@@ -197,22 +221,34 @@ def scan(shard: Path) -> Index:
 
 
 def _group(members: list[tar.Member], where: str) -> tuple[list[str], list[str], list[tar.Member]]:
-    """Members → samples: adjacent, ascending keys, the same suffixes in each."""
+    """(keys, suffixes, members): adjacent and unique keys, each with the members of the first, in its order.
+
+    Within a sample the tar may have them in any order, as other tools write them.
+    """
     names = [tar.split_name(member.name) for member in members]
-    suffixes = list(dict.fromkeys(suffix for _, suffix in names))
-    width = len(suffixes)
+    suffixes = list(dict.fromkeys(suffix for _, suffix in takewhile(lambda n: n[0] == names[0][0], names)))
+    width, place = len(suffixes), {suffix: number for number, suffix in enumerate(suffixes)}
     keys = [key for key, _ in names[::width]] if width else []
+    table = dict[int, tar.Member]()
     for number, (key, suffix) in enumerate(names):
-        if number // width >= len(keys) or (key, suffix) != (keys[number // width], suffixes[number % width]):
+        at = number // width * width + place.get(suffix, width)
+        if key != keys[number // width] or suffix not in place or at in table:
             raise ShardError(where, f"member {members[number].name} breaks the order key × {suffixes}")
+        table[at] = members[number]
     if len(names) % max(width, 1):
         raise ShardError(where, f"last sample {keys[-1]} lacks a member", expected=", ".join(suffixes))
-    for before, key in pairwise(keys):
-        if key <= before:
-            raise ShardError(where, f"holds key {key} after {before}: keys must ascend")
+    _check_scanned(keys, suffixes, where)
+    return keys, suffixes, [table[at] for at in range(len(members))]
+
+
+def _check_scanned(keys: list[str], suffixes: list[str], where: str) -> None:
+    if len(suffixes) >= MAX_MEMBERS:
+        raise ShardError(where, f"has {len(suffixes)} members a sample", expected=f"under {MAX_MEMBERS}")
+    if len(set(keys)) < len(keys):
+        twice = next(key for key, count in Counter(keys).items() if count > 1)
+        raise ShardError(where, f"holds key {twice} twice: keys must be unique")
     if any(len(key.encode()) > KEY_BYTES or not key.isascii() for key in keys):
         raise ShardError(where, f"holds a key over {KEY_BYTES} bytes or outside ASCII")
-    return keys, suffixes, members
 
 
 def count_texts(record: Record) -> tuple[int, int, int, int]:

@@ -99,6 +99,12 @@ class FeatureManifest(Strict):
         """Members of a picture, in the order of the tar."""
         return column.suffixes(self.encoder, self.dtype)
 
+    @property
+    def arrays(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and type of each member of a picture: tokens [N, D], and the scales [N] of int8."""
+        shapes = ((self.tokens, self.width), self.dtype), ((self.tokens,), "float32")
+        return dict(zip(self.suffixes, shapes, strict=False))
+
 
 class Certificate(Strict):
     """How neighbours were searched, and the share of the true ones that a sample of queries found.
@@ -151,6 +157,21 @@ class ExportManifest(Strict):
 def save(folder: Path, manifest: DataManifest | FeatureManifest | NegativesManifest | ExportManifest) -> None:
     """Write the manifest, readable, keys in the order of the struct."""
     write_atomic(folder / NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder's manifest says that its shards are self-contained; what else is wrong `load` says."""
+    try:
+        kind = msgspec.json.decode((folder / NAME).read_bytes(), type=_Kind)
+    except (OSError, *UNDECODABLE):
+        return False
+    return kind.self_contained
+
+
+class _Kind(Struct):
+    """What tells the manifests of a folder of records apart."""
+
+    self_contained: bool = False
 
 
 def load(folder: Path, kind: type[T]) -> T:

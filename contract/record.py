@@ -5,6 +5,7 @@ Every span is half-open. Every id is a string. Boxes follow `contract.boxes`.
 """
 
 import hashlib
+from itertools import chain
 from typing import Any, Literal
 
 import msgspec
@@ -15,8 +16,11 @@ Kind = Literal["given", "attribute", "relation", "object", "number", "side"]
 FORMAT_VERSION: Literal[1] = 1
 
 
-class Strict(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A part of the record in which an unknown field is an error and a default is not written."""
+class Strict(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """A part of the record in which an unknown field is an error and a default is not written.
+
+    A record holds no cycles, so the garbage collector need not look for one in each of millions.
+    """
 
 
 class Regions(Strict):
@@ -133,21 +137,29 @@ def _region_problems(regions: Regions) -> list[str]:
 
 
 def _text_problems(text: Text, regions: int, vocabulary: int | None) -> list[str]:
+    """Every reader asks this of every text, so it is written for speed."""
     found = []
-    tokens = [text.tokens, *(negative.tokens for negative in text.negatives)]
-    if any(_unknown_token(words, vocabulary) for words in tokens):
+    if _outside(text.tokens, vocabulary) or any(_outside(n.tokens, vocabulary) for n in text.negatives):
         found.append("holds a token that the tokenizer does not know")
     if not len(text.span_chars) == len(text.span_tokens) == len(text.span_regions):
         found.append("span lists differ in length")
-    if any(not 0 <= a < b <= len(text.text) for a, b in text.span_chars):
+    if not _inside(text.span_chars, len(text.text)):
         found.append("character span out of range")
-    if any(not 0 <= a < b <= len(text.tokens) for a, b in text.span_tokens):
+    if not _inside(text.span_tokens, len(text.tokens)):
         found.append("token span out of range")
-    linked = [row for rows in text.span_regions for row in rows] + text.about
-    if any(not 0 <= row < regions for row in linked):
+    if _outside(text.about, regions) or _outside(list(chain.from_iterable(text.span_regions)), regions):
         found.append("names a region that is not there")
     return found
 
 
-def _unknown_token(tokens: list[int], vocabulary: int | None) -> bool:
-    return bool(tokens) and (min(tokens) < 0 or (vocabulary is not None and max(tokens) >= vocabulary))
+def _outside(numbers: list[int], limit: int | None) -> bool:
+    """Whether any is negative, or not below the limit if there is one."""
+    return bool(numbers) and (min(numbers) < 0 or (limit is not None and max(numbers) >= limit))
+
+
+def _inside(spans: list[tuple[int, int]], length: int) -> bool:
+    """Whether each is a half-open span of at least one place below the length."""
+    for start, end in spans:  # noqa: SIM110 (a third of the time of `all` with a generator)
+        if not 0 <= start < end <= length:
+            return False
+    return True

@@ -100,7 +100,18 @@ def scan(file: BinaryIO, where: str) -> Iterator[Member]:
 
 
 def _check_end(file: BinaryIO, offset: int, where: str) -> None:
-    """After the end-of-archive block only zeros may follow: anything else was lost, not absent."""
+    """After the end-of-archive block only zeros may follow, and no more than fill a record.
+
+    Anything else was lost, not absent.
+    """
+    length = os.fstat(file.fileno()).st_size
+    if length - offset > 2 * BLOCK + RECORD:
+        raise ShardError(
+            where,
+            f"holds {length - offset} bytes behind the end-of-archive block at {offset}: members were lost",
+            expected=f"at most {2 * BLOCK + RECORD} bytes",
+            fix="fetch the shard again, or rebuild it",
+        )
     while block := os.pread(file.fileno(), 1 << 20, offset):
         if block.count(0) != len(block):
             raise ShardError(where, f"holds data behind the end-of-archive block at byte {offset}")

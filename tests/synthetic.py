@@ -25,7 +25,7 @@ from contract.manifest import (
     WeightsFacts,
 )
 from contract.quantise import quantise
-from contract.record import Near, Negatives, Record, Regions, Text
+from contract.record import Near, Negatives, Record, Regions, Text, TextNegatives
 from contract.seeds import rng
 from data_pipeline.shards.shard_writer import Sample, write_shard
 
@@ -53,8 +53,12 @@ def build(
     shards: int = 4,
     dtype: Dtype = "float16",
     change: Callable[[int, Record], Record] = lambda _number, record: record,
+    false: Callable[[Record], dict[str, TextNegatives]] = lambda _record: {},
 ) -> None:
-    """data/, features/{vit,esam}/, negatives/ and params.yaml under `folder`. change: of each record."""
+    """data/, features/{vit,esam}/, negatives/ and params.yaml under `folder`.
+
+    change: of each record; false: changed texts of one, by text.
+    """
     (folder / "params.yaml").write_text(PARAMS)
     parts = {f"toy-{n:03d}": ("train", range(n, train, shards)) for n in range(shards)}
     parts["toy-val-000"] = ("val", range(train, train + val))
@@ -75,7 +79,7 @@ def build(
             arrays = {key(n): stored(features(n, name), dtype) for n in numbers}
             members = column.suffixes(name, dtype)
             write(facts[name], folder / "features" / name / f"{shard}.tar", members, split, arrays)
-        mined = {k: [codec.encode(Negatives(neighbours(k, same)))] for k in records}
+        mined = {k: [codec.encode(Negatives(neighbours(k, same), false(r)))] for k, r in records.items()}
         write(facts["negatives"], folder / "negatives" / f"{shard}.tar", ["neg.json"], split, mined)
     save_manifests(folder, facts, dtype)
 

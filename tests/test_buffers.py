@@ -1,9 +1,12 @@
 """Buffers: memory comes back when nothing refers to it, and not a moment earlier."""
 
 import numpy as np
+import synthetic
 import torch
 
 from training.reading.buffers import STEP, Buffers
+from training.shards import open_shards
+from training.stream import Stream
 
 
 def address(array: np.ndarray) -> int:
@@ -31,3 +34,12 @@ def test_a_larger_batch_gets_larger_memory():
 
 def test_an_empty_batch_has_an_array_too():
     assert Buffers().array((0, 5), "float16").shape == (0, 5)
+
+
+def test_a_stream_needs_memory_for_the_batches_ahead_and_two_more(tmp_path, monkeypatch):
+    made, fresh = [], Buffers._fresh
+    monkeypatch.setattr(Buffers, "_fresh", lambda pool, size: made.append(size) or fresh(pool, size))
+    synthetic.build(tmp_path)
+    stream = Stream(open_shards([str(tmp_path / "data")], ["vit"]), ["vqa"], batch=4, ahead=3, stop=120)
+    assert sum(len(batch.keys) for batch in stream) == 120
+    assert len(made) <= 3 + 2

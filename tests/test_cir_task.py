@@ -12,7 +12,8 @@ from contract.errors import ParamsError, ShardError
 from training import fit, run
 from training.batch import Batch
 from training.config import Cir
-from training.evaluation import cir_evaluation
+from training.evaluation import cir_scores
+from training.evaluation.held_out import HeldOut
 from training.evaluation.metrics import cirr
 from training.heads.cir import CirHead, Gallery, alignment, gallery, recalls
 from training.shards import open_shards
@@ -186,14 +187,20 @@ def test_a_text_fused_into_the_pictures_is_refused(world):
     assert not (world / "runs").exists()
 
 
+def searched(held: HeldOut) -> cir_scores.Search:
+    return cir_scores.search(held, "toy", held.pictures(cir_scores.is_edit)["toy"])
+
+
 def test_the_search_goes_over_every_picture_of_the_split(world):
     fit.main(["--run", "runs/a", "--set", "tasks={cir: {}}", "optim.epochs=8"])
-    model = run.trained_model(run.open_run(world / "runs/a"), "last").eval()
-    shards = open_shards(["data"], ["vit", "esam"], split="val")
-    found = cir_evaluation.search(model, shards, 5, torch.device("cpu"))["toy"]
+    known = run.open_run(world / "runs/a")
+    model, shards = (
+        run.trained_model(known, "last").eval(),
+        open_shards(["data"], ["vit", "esam"], split="val"),
+    )
+    found, again = (searched(HeldOut(known, model, shards, batch, torch.device("cpu"))) for batch in (5, 12))
     assert sorted(found.gallery) == [synthetic.key(n) for n in range(80, 92)]
     assert [query.id for query in found.queries] == [f"{key[1:].lstrip('0')}-edit" for key in found.gallery]
     scores = cirr.scores(found.queries, found.gallery, found.scores_QG)
     assert scores["R@10"] > scores["R@1"] >= 0 and scores["R_s@3"] == 1
-    again = cir_evaluation.search(model, shards, 12, torch.device("cpu"))["toy"]
     torch.testing.assert_close(torch.from_numpy(found.scores_QG), torch.from_numpy(again.scores_QG))

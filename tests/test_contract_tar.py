@@ -76,6 +76,17 @@ def test_a_flipped_header_bit_is_noticed_or_harmless(
     assert [(m.name, m.size) for m in members] == [("a.json", 700)]
 
 
+def test_zeros_over_the_last_members_are_no_end(tmp_path: Path) -> None:
+    path = tmp_path / "shard.tar"
+    body = tar.extent("a.json", b"{}")
+    path.write_bytes(body + bytes(1 << 20))
+    with path.open("rb") as file, pytest.raises(ShardError, match="behind the end[\\s\\S]*members were lost"):
+        list(tar.scan(file, str(path)))
+    path.write_bytes(body + tar.trailer(len(body)))
+    with path.open("rb") as file:
+        assert [member.name for member in tar.scan(file, str(path))] == ["a.json"]
+
+
 def test_data_behind_the_end_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="behind the end"):
         scan(tmp_path, archive({"a.json": b"1"}) + archive({"b.json": b"2"}))

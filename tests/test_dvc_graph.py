@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+from dvc.stage import Stage
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("contract", "data_pipeline", "training")
@@ -108,3 +109,19 @@ def test_no_two_stages_share_an_out():
     outs = [out for _, _, outs in STAGES.values() for out in outs]
     assert not [(a, b) for a in outs for b in outs if a != b and covers(a, b)]
     assert len(set(outs)) == len(outs)
+
+
+def test_dvc_repro_at_the_root_runs_no_stage_of_the_ablation():
+    apart = {name for name in STAGES if "ablation/dvc.yaml:" in name}
+    outs = [out for name in apart for out in STAGES[name][2]]
+    needed = [dep for name in STAGES.keys() - apart for dep in STAGES[name][1]]
+    assert apart and not [
+        (dep, out) for dep in needed for out in outs if covers(dep, out) or covers(out, dep)
+    ]
+    assert not apart & {stage.addressing for stage in _of_root()}
+
+
+def _of_root() -> list[Stage]:
+    """What `dvc repro` takes without a target."""
+    with Repo(str(ROOT), uninitialized=True) as repo:
+        return list(repo.stage.collect("dvc.yaml"))

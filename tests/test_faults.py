@@ -1,9 +1,13 @@
 """Damage is noticed before a number of it is trained on; and left out only where the run was told so."""
 
+import argparse
 import io
 import json
+import os
+import shutil
 import tarfile
 from collections.abc import Callable
+from contextlib import chdir, suppress
 from pathlib import Path
 
 import msgspec
@@ -14,15 +18,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract import codec, index, tar
-from contract.errors import FuselineError, ShardError
+from contract.errors import FuselineError, ShardError, TrainingError
 from contract.index import index_path
 from contract.record import Text
+from data_pipeline.stages import export, verify
+from training import fit
 from training.batching.faults import POLICIES
-from training.reading.tars import Tars, read_member
+from training.reading.members import Member, Reader
+from training.reading.tars import Tars
 from training.shards import open_shards
 from training.stream import Stream
 
-Damage = Callable[[bytearray, index.Index], bytes | bytearray]
+Damage = Callable[[bytearray, index.Index, int], bytes | bytearray]
 
 
 def flipped(content: bytearray, place: int) -> bytearray:
@@ -40,18 +47,100 @@ def start(known: index.Index, row: int, member: int = 0) -> int:
 
 
 # The nine of a published comparison of readers. A record tar stands for one of JPEGs: a payload is a payload.
+# Each damages the second sample; `at` is the member of a sample that is meant.
 NINE: dict[str, Damage] = {
-    "cut at a sample boundary": lambda content, known: content[: start(known, 1)],
-    "cut between members": lambda content, known: content[: start(known, 1, -1)],
-    "cut inside a payload": lambda content, known: content[: start(known, 1) + tar.BLOCK + 3],
-    "an empty file": lambda content, known: b"",
-    "one bit in a header": lambda content, known: flipped(content, start(known, 1) + 3),
-    "1 MiB of zeros over headers": lambda content, known: zeroed(content, start(known, 1), 1 << 20),
-    "one bit in a payload": lambda content, known: flipped(content, start(known, 1) + tar.BLOCK + 20),
-    "one bit near its end": lambda content, known: flipped(content, start(known, 2) - 520),
-    "a zeroed page": lambda content, known: zeroed(content, start(known, 1) + tar.BLOCK + 8, 4096),
+    "cut at a sample boundary": lambda content, known, at: content[: start(known, 1)],
+    "cut between members": lambda content, known, at: content[: start(known, 1, -1)],
+    "cut inside a payload": lambda content, known, at: content[: payload(known, 1, at) + 3],
+    "an empty file": lambda content, known, at: b"",
+    "one bit in a header": lambda content, known, at: flipped(content, start(known, 1, at) + 3),
+    "1 MiB of zeros over headers": lambda content, known, at: zeroed(content, start(known, 1), 1 << 20),
+    "one bit in a payload": lambda content, known, at: flipped(content, payload(known, 1, at) + 20),
+    "one bit near its end": lambda content, known, at: flipped(content, payload(known, 1, at, end=True) - 3),
+    "a zeroed page": lambda content, known, at: zeroed(content, *last_half(known, 1, at)),
 }
-PAYLOAD = {"one bit in a payload", "one bit near its end"}  # what a scan of the headers cannot see
+BITS = {"one bit in a payload", "one bit near its end", "a zeroed page"}  # what no header can tell
+PLACES = {  # what is damaged → its folder, the member, and the folder of records that is opened
+    "a record shard": ("data", "json", "data"),
+    "a feature column": ("features/vit", "vit.npy", "data"),
+    "the negatives": ("negatives", "neg.json", "data"),
+    "the record in an export": ("out", "json", "out"),
+    "the features in an export": ("out", "vit.npy", "out"),
+    "the negatives in an export": ("out", "neg.json", "out"),
+}
+
+
+def payload(known: index.Index, row: int, member: int, end: bool = False) -> int:
+    """Where the content of a member begins, or ends."""
+    return start(known, row, member) + tar.BLOCK + int(known.rows["size"][row, member]) * end
+
+
+def last_half(known: index.Index, row: int, member: int) -> tuple[int, int]:
+    """Where the second half of a member's content begins, and its length: up to a page of it."""
+    size = int(known.rows["size"][row, member])
+    return payload(known, row, member) + size // 2, min(4096, size - size // 2)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A family, with two members a sample in its columns, and its export. Read only."""
+    folder = tmp_path_factory.mktemp("sound")
+    synthetic.build(folder, train=8, val=4, shards=2, dtype="int8")
+    with chdir(folder):
+        export.run(argparse.Namespace(out=Path("out"), shards=["data"], columns=None, workers=1))
+    return folder
+
+
+@pytest.fixture
+def broken(sound: Path, tmp_path: Path, fault: str, place: str) -> Path:
+    """A copy with one fault; the shard of it."""
+    folder, member, _ = PLACES[place]
+    path = Path(shutil.copytree(sound, tmp_path / "broken"), folder, "toy-000.tar")
+    damage(path, fault, member)
+    return path
+
+
+def damage(path: Path, fault: str, member: str) -> None:
+    known = index.load(path)
+    path.write_bytes(NINE[fault](bytearray(path.read_bytes()), known, known.member(member, path)))
+
+
+def read(path: Path, place: str) -> list[str]:
+    """The notes, after an epoch of the records that the place belongs to."""
+    folder, _, records = PLACES[place]
+    opened = open_shards([str(path.parents[len(Path(folder).parts)] / records)], ["vit", "esam"])
+    list(Stream(opened, ["vqa"], batch=3, stop=8, negatives=1))
+    return opened.notes
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("fault", NINE)
+class TestEachOfTheNineFaults:
+    """fault × where it is × who reads."""
+
+    def test_stops_the_run(self, broken: Path, place: str) -> None:
+        with pytest.raises(FuselineError, match=r"toy-000\.tar"):
+            read(broken, place)
+
+    def test_stops_it_without_an_index_or_is_said_to_be_unchecked(
+        self, broken: Path, place: str, fault: str
+    ) -> None:
+        index_path(broken).unlink()
+        try:
+            notes = read(broken, place)
+        except FuselineError as error:
+            assert "toy-000.tar" in str(error)
+        else:
+            assert fault in BITS
+            assert any(f"{broken.parent}/ without an index: payload bits" in note for note in notes)
+
+    def test_is_found_by_verify(
+        self, broken: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder, _, records = PLACES[place]
+        monkeypatch.chdir(broken.parents[len(Path(folder).parts)])
+        assert verify.run(argparse.Namespace(data=Path(records), deep=False, workers=1)) == 1
+        assert f"{folder}/toy-000.tar: " in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -67,41 +156,75 @@ def epoch(folder: Path, **options) -> list[str]:
     return [key for batch in stream for key in batch.keys]
 
 
-def damage(path: Path, fault: str) -> None:
-    known = index.load(path)
-    path.write_bytes(NINE[fault](bytearray(path.read_bytes()), known))
-
-
-@pytest.mark.parametrize("part", ["data", "features/vit"])
-@pytest.mark.parametrize("fault", NINE)
-def test_each_of_the_nine_faults_stops_the_run(own, fault, part):
-    damage(own / part / "toy-000.tar", fault)
-    with pytest.raises(FuselineError, match=r"toy-000\.tar"):
-        epoch(own)
-
-
-@pytest.mark.parametrize("fault", [fault for fault in NINE if fault not in PAYLOAD])
-def test_without_an_index_damage_to_the_structure_stops_it_too(own, fault):
-    path = own / "features" / "vit" / "toy-000.tar"
-    damage(path, fault)
-    index_path(path).unlink()
-    with pytest.raises(FuselineError, match=r"toy-000\.tar"):
-        epoch(own)
-
-
 def rewrite(own: Path, changed: Callable[[np.ndarray], np.ndarray], indexed: bool = True) -> None:
     """The picture p0004 of a float16 column gets another array; hashes and manifest agree with it."""
     synthetic.build(own, train=8, val=4, shards=2)
     arrays = {synthetic.key(n): synthetic.features(n, "vit").astype(np.float16) for n in (0, 2, 4, 6)}
     arrays[synthetic.key(4)] = changed(arrays[synthetic.key(4)])
-    folder, facts = own / "features" / "vit", {}
-    members = {key: [codec.encode_array(array)] for key, array in arrays.items()}
-    synthetic.write(facts, folder / "toy-000.tar", ["vit.npy"], "train", members)
+    folder = own / "features" / "vit"
+    replace(folder, ["vit.npy"], {key: [codec.encode_array(array)] for key, array in arrays.items()})
+    if not indexed:
+        index_path(folder / "toy-000.tar").unlink()
+
+
+def replace(folder: Path, suffixes: list[str], members: dict[str, list[bytes]]) -> None:
+    """Another toy-000, whose index and manifest agree with it."""
+    facts: dict = {}
+    synthetic.write(facts, folder / "toy-000.tar", suffixes, "train", members)
     known = json.loads((folder / "manifest.json").read_text())
     known["shards"]["toy-000"] = msgspec.to_builtins(facts["toy-000"])
     (folder / "manifest.json").write_text(json.dumps(known))
-    if not indexed:
-        index_path(folder / "toy-000.tar").unlink()
+
+
+def lost_column(own: Path) -> None:
+    shutil.rmtree(own / "features" / "esam")
+
+
+def lost_tar(own: Path) -> None:
+    (own / "features" / "esam" / "toy-001.tar").unlink()
+
+
+def lost_member(own: Path) -> None:
+    keys = index.load(own / "data" / "toy-000.tar").keys()
+    replace(own / "features" / "vit", ["vit.npy"], dict.fromkeys(keys, [b""]))
+
+
+def other_pictures(own: Path) -> None:
+    replace(own / "features" / "vit", ["vit.npy", "vit.scale.npy"], {"p0099": [b"", b""]})
+
+
+def record_of_another_schema(own: Path) -> None:
+    records = {synthetic.key(number): codec.encode(synthetic.picture(number)) for number in (0, 2, 4, 6)}
+    replace(own / "data", ["json"], {key: [raw[:-1] + b',"new":1}'] for key, raw in records.items()})
+
+
+def no_record(own: Path) -> None:
+    keys = index.load(own / "data" / "toy-000.tar").keys()
+    replace(own / "data", ["txt"], dict.fromkeys(keys, [b"a cube"]))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (lost_column, r"features/esam/manifest\.json: no such manifest"),
+        (lost_tar, r"features/esam/toy-001\.tar: no such shard"),
+        (lost_member, r"features/vit/toy-000\.tar: has no member \.vit\.scale\.npy"),
+        (other_pictures, r"features/vit/toy-000\.tar: keys: not the same pictures"),
+        (no_record, r"data/toy-000\.tar: has no member \.json"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused_at_the_door(own, fault, said):
+    fault(own)
+    with pytest.raises(FuselineError, match=said):
+        open_shards([str(own / "data")], ["vit", "esam"])
+
+
+def test_a_record_of_another_schema_is_named_with_its_field(own):
+    record_of_another_schema(own)
+    for path in (own / "data").glob("*.idx"):  # without counts of texts the records are read at once
+        path.unlink()
+    with pytest.raises(ShardError, match=r"toy-000\.tar: p0000\.json: does not follow the schema.*`new`"):
+        epoch(own)
 
 
 @pytest.mark.parametrize("shape", [(16, 8), (17, 9), (8, 17), (17, 8, 1)])
@@ -124,6 +247,39 @@ def test_numbers_that_are_not_finite_are_refused_where_no_hash_vouches_for_them(
     rewrite(own, lambda array: np.where(np.arange(8) == 3, value, array).astype(np.float16), indexed=False)
     with pytest.raises(ShardError, match=r"p0004\.vit\.npy: holds numbers that are not finite"):
         epoch(own)
+
+
+def test_numbers_that_a_hash_vouches_for_are_refused_by_the_loss_with_their_pictures(own, monkeypatch):
+    """Looking at every number would cost as much as copying it; `verify --deep` looks."""
+    rewrite(own, lambda array: np.full_like(array, np.nan))
+    monkeypatch.chdir(own)
+    with pytest.raises(TrainingError, match=r"the loss is nan[\s\S]*pictures .*p0004"):
+        fit.main(["--run", "runs/a", "--set", "optim.epochs=1", "development=0"])
+    assert verify.run(argparse.Namespace(data=Path("data"), deep=True, workers=1)) == 1
+
+
+def test_a_shard_that_is_cut_in_mid_epoch_is_named(own):
+    opened = open_shards([str(own / "data")], ["vit"])
+    batches = iter(Stream(opened, ["vqa"], batch=2, stop=24, ahead=1))
+    next(batches)
+    for shard in opened.shards:
+        os.truncate(shard.columns["vit"].path, 700)
+    with pytest.raises(ShardError, match=r"features/vit/toy-00[01]\.tar: is cut at byte 700"):
+        list(batches)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6000), st.integers(0, 255)), max_size=4), st.integers(0, 6000))
+def test_a_damaged_tar_of_a_stranger_is_scanned_or_refused(tmp_path_factory, changes, end):
+    body = b"".join(tar.extent(f"{key}.{name}", bytes(300)) for key in "ab" for name in ("json", "vit.npy"))
+    content = bytearray(body + tar.trailer(len(body)))
+    for place, value in changes:
+        content[place % len(content)] = value
+    path = tmp_path_factory.getbasetemp() / "stranger.tar"
+    path.write_bytes(content[: end or None])
+    with suppress(ShardError):
+        known = index.scan(path)
+        assert known.tar_bytes == len(content[: end or None])
+        assert (known.rows["offset"] + known.rows["size"] <= known.tar_bytes).all()
 
 
 def test_a_pickle_in_an_array_is_never_loaded(own):
@@ -231,7 +387,7 @@ def test_empty_members_without_number_are_refused(tmp_path):
     path = tmp_path / "many.tar"
     one = tar.extent("a.json", b"")
     path.write_bytes(one * 20_000 + tar.trailer(20_000 * len(one)))
-    with pytest.raises(ShardError, match="must ascend"):
+    with pytest.raises(ShardError, match="key a twice"):
         index.scan(path)
 
 
@@ -256,7 +412,7 @@ def test_no_bytes_make_the_readers_do_anything_but_refuse(tmp_path_factory, cont
         lambda: index.parse(content, path, len(content)),
         lambda: codec.decode_record(content, "any"),
         lambda: codec.decode_array(content, "any"),
-        lambda: read_member(Tars(), path, index.scan(path), 0, 0),
+        lambda: Reader(Tars()).payload(Member(path, index.scan(path), "json"), 0),
     ):
         try:
             read()
@@ -281,7 +437,7 @@ def test_few_files_are_open_at_once(own):
     tars = Tars(most=2)
     for shard in [*opened.shards, *opened.shards]:
         for column in shard.columns.values():
-            read_member(tars, column.path, column.index, 0, 0)
+            Reader(tars).payload(Member(column.path, column.index, column.index.suffixes[0]), 0)
             assert len(tars._open) <= 2
     tars.close()
 
@@ -289,8 +445,12 @@ def test_few_files_are_open_at_once(own):
 def test_a_file_in_use_stays_open(own):
     one, two, three = sorted((own / "features").rglob("*.tar"))[:3]
     tars = Tars(most=1)
-    with tars.descriptor(one) as first, tars.descriptor(two) as second, tars.descriptor(one) as again:
-        assert first == again != second
-    with tars.descriptor(three):
-        assert len(tars._open) == 1
-    tars.close()
+    first, second = tars.open(one), tars.open(two)
+    tars.open(three)
+    assert len(tars._open) == 1
+    for held, path in ((first, one), (second, two)):
+        assert os.pread(held.descriptor, 512, 0) == path.read_bytes()[:512]
+    descriptor = first.descriptor
+    del first, held
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(descriptor)

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 import synthetic
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from contract.errors import FuselineError, MismatchError, ParamsError, ShardError, TrainingError
@@ -144,14 +142,6 @@ def test_threads_are_told_not_to_spin_before_torch_is_there():
     environment = {name: value for name, value in HERE.items() if name != "GOMP_SPINCOUNT"}
     said = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
     assert said.split() == ["10000", "False"]
-
-
-def test_a_run_does_not_go_on_with_more_shards(world, monkeypatch):
-    stopped_run(monkeypatch, "runs/a", 3)
-    path = Path("runs/a/config.json")
-    path.write_text(path.read_text().replace('"toy-000",', ""))
-    with pytest.raises(MismatchError, match="holds other shards[\\s\\S]*1 new"):
-        train("--resume", "runs/a")
 
 
 def test_the_best_is_pointed_at_before_the_last(world, monkeypatch):
@@ -297,19 +287,6 @@ def test_without_training_shards_there_is_no_majority(world, capsys):
     scores = json.loads(Path("s.json").read_text())["vqa"]
     assert scores["majority"] is None and scores["blind"] is not None
     assert "no training shard lies in data" in capsys.readouterr().out
-
-
-@given(pictures=st.integers(0, 3000), batch=st.integers(2, 80))
-def test_no_picture_is_left_alone_in_a_batch(pictures, batch):
-    size = evaluate.none_alone(pictures, batch)
-    assert size >= batch and (pictures % size != 1 or pictures == 1)
-
-
-@pytest.mark.parametrize("batch", ["1", "0", "-3", "many"])
-def test_a_batch_of_one_cannot_be_shuffled(world, batch, capsys):
-    with pytest.raises(SystemExit):
-        evaluate.main(["--run", "runs/a", "--batch", batch])
-    assert "2 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

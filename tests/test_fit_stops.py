@@ -1,12 +1,12 @@
 """A run that is asked to end, one that goes on by itself, and one that leaves damaged pictures out."""
 
+import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from itertools import islice
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import synthetic
@@ -39,28 +39,13 @@ def runs() -> list[Path]:
     return sorted(Path("runs").iterdir())
 
 
-def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
-    end = time.monotonic() + 60
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end, f"{path} does not appear"
-        time.sleep(0.01)
-
-
 def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_and_says_so_by_its_status(world):
-    command = ["--set", "optim.epochs=60", "checkpoint_every=1000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training.fit", *command, "--run", "runs/ended"],
-        env=HERE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(Path("runs/ended/plots/metrics/train/loss.tsv"), process)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "stopped by SIGTERM after" in said and "--resume runs/ended" in said
+    command = ["--set", "optim.epochs=3", "checkpoint_every=1000"]
+    runs = [[*command, "--run", "runs/ended", "STOP=5"]]
+    fits = [sys.executable, str(ROOT / "tests/several_fits.py"), json.dumps(runs)]
+    ended = subprocess.run(fits, env=HERE, capture_output=True, text=True, check=False)
+    assert ended.returncode == 143, ended.stderr
+    assert "stopped by SIGTERM after 6 steps" in ended.stdout and "--resume runs/ended" in ended.stdout
     fit.main(["--resume", "runs/ended"])
     fit.main([*command, "--run", "runs/whole"])
     assert weights(Path("runs/ended")) == weights(Path("runs/whole"))
@@ -72,6 +57,14 @@ def test_auto_begins_a_run_once_and_then_goes_on_with_it(world, capsys):
     (first,) = runs()
     fit.main(command)
     assert runs() == [first] and f"run      {first}" in capsys.readouterr().out
+
+
+def test_a_kill_while_a_run_is_made_leaves_nothing_in_the_way(world, monkeypatch):
+    command = ["--resume", "auto", "--run", "runs/mine", "--set", "optim.epochs=1"]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("training.run.manifest.save", Mock(side_effect=KeyboardInterrupt))
+        fit.main(command)
+    assert fit.main(command) == 0
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from training import run
 from training.config import Itc, Itm, Model, Optim, Tasks, Train, Vqa
 from training.heads.itc import ItcHead
 from training.model import gradient_cache
+from training.model.gathering import Size
 from training.modules.pooling import VisionAggregator, masked_mean
 from training.objectives.contrast import (
     Contrasted,
@@ -25,7 +26,7 @@ from training.objectives.contrast import (
     unjudged,
     word_ids,
 )
-from training.objectives.losses import symmetric_info_nce
+from training.objectives.losses import equal_mass, info_nce
 from training.optimizing import checkpoint
 from training.optimizing.step import weight_at
 from training.shards import open_shards
@@ -87,8 +88,14 @@ def test_mined_pictures_are_further_columns(shards):
     of = made.contrasted(mined).online
     assert len(of.picture) > len(plain.keys) and len(of.text) == len(plain.rows["itc"])
     score = made.itc.scale() * of.text @ of.picture.T
-    expected = symmetric_info_nce(score, positives(of.identity), unjudged(of.identity))
+    true, ignored = positives(of.identity), unjudged(of.identity)
+    sides = ((score, true, ignored), (score.T, true.T, ignored.T))
+    expected = sum(info_nce(scores, equal_mass(own), left_out) for scores, own, left_out in sides) / 2
     assert made(mined)["itc"].loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def sizes(parts: list[Contrasted]) -> list[Size]:
+    return [Size(len(part.online.text), len(part.online.picture)) for part in parts]
 
 
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "alpha": 0.4, "alpha_ramp": 1}])
@@ -115,7 +122,7 @@ def test_cached_gradients_equal_those_of_one_large_batch(shards, options):
     with torch.no_grad():
         first = [found(part) for part in range(3)]
     total = 0.0
-    for number, cached in enumerate(gradient_cache.cache(made.itc, first)):
+    for number, cached in gradient_cache.cache(made.itc, dict(enumerate(first)), sizes(first)).items():
         torch.manual_seed(number)
         loss = made(parts[number], cached)["itc"].loss
         total += loss.item()
@@ -132,8 +139,8 @@ def test_more_parts_enlarge_the_contrast(shards):
     made = model(shards, Tasks(itc=Itc())).eval()
     found = [made.contrasted(part) for part in parts]
     apart = sum(made.itc.contrast(part).loss.item() for part in found) / 3
-    cached = gradient_cache.cache(made.itc, [made.contrasted(part) for part in parts])
-    assert sum(part.told.loss.item() for part in cached) > apart + 0.5
+    cached = gradient_cache.cache(made.itc, dict(enumerate(found)), sizes(found))
+    assert sum(part.told.loss.item() for part in cached.values()) > apart + 0.5
 
 
 def test_alpha_0_is_plain_and_a_teacher_changes_the_target():

@@ -7,11 +7,13 @@ import statements
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
 
 from training.config import Itm, Sources
-from training.heads.itm import ItmHead, Pairs, sample
+from training.heads.itm import ItmHead
+from training.heads.itm_pairs import Pairs, sample
 from training.objectives.contrast import Contrasted, Identity, Vectors, identify, unjudged
-from training.objectives.pairing import draw, mined, negatives
+from training.objectives.pairing import any_of, draw, mined, negatives
 from training.trunk.trunk import Shared
 
 
@@ -53,10 +55,32 @@ def test_sources_come_in_their_proportions_among_those_that_have_one():
     near = torch.zeros_like(wrong)
     near[:3_000, 3] = True
     scores = torch.tensor([0.0, 200.0, 0.0, 0.0]).expand(6_000, 4)
-    found = negatives(scores, wrong, near, Sources(similar=1, mined=2, random=0), generator())
-    assert set(found.tolist()) == {1, 3}
+    sources = {
+        "similar": (1, lambda: draw(scores, wrong, generator())),
+        "random": (0, no_one_asks),
+        "mined": (2, lambda: draw(torch.zeros_like(scores), wrong & near, generator())),
+    }
+    found, source = negatives(sources, generator())
+    assert set(zip(found.tolist(), source.tolist(), strict=True)) == {(1, 0), (3, 2)}
     assert (found[:3_000] == 3).float().mean().item() == pytest.approx(2 / 3, abs=0.03)
     assert (found[3_000:] == 1).all()
+
+
+def no_one_asks() -> torch.Tensor:
+    raise AssertionError("a source without a share was asked")
+
+
+def test_a_row_without_a_candidate_in_any_source_has_none():
+    nobody = torch.full((3,), -1)
+    found, source = negatives({"mined": (1, lambda: nobody), "random": (1, lambda: nobody)}, generator())
+    assert found.tolist() == source.tolist() == [-1, -1, -1]
+
+
+def test_any_of_the_numbers_of_a_row_is_drawn():
+    rows = torch.tensor([[3, 5, -1], [-1, -1, -1], [-1, -1, 7]]).repeat(600, 1)
+    found = any_of(rows, generator()).view(-1, 3)
+    assert set(found[:, 0].tolist()) == {3, 5} and (found[:, 1] == -1).all() and (found[:, 2] == 7).all()
+    assert any_of(rows[:, :0], generator()).tolist() == [-1] * len(rows)
 
 
 def test_mined_pictures_of_a_text_and_nothing_else():
@@ -124,9 +148,21 @@ def test_true_and_false_pairs_have_the_same_part_in_the_loss(shards, gamma):
     assert [float(total) / count for total, count in found.measures.values()] == [0.5, 1, 0, 0]
 
 
-def test_a_pair_does_not_depend_on_the_others(shards):
+@pytest.mark.parametrize(("sides", "wrong"), [("both", {1, 2}), ("picture", {1}), ("text", {2})])
+def test_the_loss_is_over_the_sides_that_are_chosen_and_all_are_measured(shards, sides, wrong):
     (batch,) = statements.batches(shards, 1, 8)
-    made, known = head().eval(), shared(batch)
+    made, known = head(sides=sides, balance=False).eval(), shared(batch)
+    pairs, found = sample(batch, None, Sources()), made(known, batch)
+    kept = torch.tensor([side in {0, *wrong} for side in pairs.side.tolist()])
+    logits, label = made.logits(known, pairs.text, pairs.picture)[kept], (pairs.side == 0)[kept].long()
+    torch.testing.assert_close(found.loss, cross_entropy(logits, label), rtol=1e-5, atol=1e-6)
+    assert all(count for _, count in found.measures.values())
+
+
+@pytest.mark.parametrize("two_way", [False, True])
+def test_a_pair_does_not_depend_on_the_others(shards, two_way):
+    (batch,) = statements.batches(shards, 1, 8)
+    made, known = head(two_way=two_way).eval(), shared(batch)
     pairs: Pairs = sample(batch, None, Sources())
     together = made.logits(known, pairs.text, pairs.picture)
     alone = [
@@ -134,6 +170,32 @@ def test_a_pair_does_not_depend_on_the_others(shards):
         for text, picture in zip(pairs.text, pairs.picture, strict=True)
     ]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("two_way", [False, True])
+def test_the_answer_hangs_on_single_tokens_and_not_on_two_summaries(shards, two_way):
+    (batch,) = statements.batches(shards, 1, 4)
+    made, known = head(two_way=two_way).eval(), shared(batch)
+    one = torch.tensor([0])
+    before = made.logits(known, one, one)
+    for states in (known.text, known.picture):
+        kept = states[0, 3].clone()
+        states[0, 3] *= -1
+        assert not torch.allclose(made.logits(known, one, one), before, atol=1e-4)
+        states[0, 3] = kept
+    torch.testing.assert_close(made.logits(known, one, one), before)
+
+
+def test_both_ways_the_picture_reads_the_text_of_its_own_pair(shards):
+    (batch,) = statements.batches(shards, 1, 4)
+    made, known = head(two_way=True).eval(), shared(batch)
+    text, picture = torch.tensor([0, 1]), torch.tensor([2, 2])
+    tokens, visible, rows = made.read(known, text, picture)
+    assert tokens.shape == (2, *known.picture.shape[1:]) and rows.tolist() == [0, 1]
+    assert torch.equal(visible, known.visible[picture])
+    known.text[0] *= -1
+    after, _, _ = made.read(known, text, picture)
+    assert not torch.allclose(after[0], tokens[0]) and torch.equal(after[1], tokens[1])
 
 
 def test_no_text_at_all_gives_zero_and_no_nan(shards):

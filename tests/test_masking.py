@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from contract.errors import ParamsError
 from contract.geometry import Affine, cell_centres
 from contract.seeds import rng
+from training import schedule
 from training.batching import masking
 
 ratios = st.floats(0, 1)

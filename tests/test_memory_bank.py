@@ -116,6 +116,6 @@ def test_alpha_starts_at_0_and_never_falls():
     ("bank", "message"), [(Bank(41), "larger than the set"), (Bank(8, warmup=20), "never be used")]
 )
 def test_a_bank_that_cannot_be_used_is_refused(bank, message):
-    memory_bank.check(Itc(bank=Bank(40, warmup=19)), pictures=40, steps=20)
+    memory_bank.check(Bank(40, warmup=19), "train.tasks.itc.bank", 40, "pictures", steps=20)
     with pytest.raises(ParamsError, match=message):
-        memory_bank.check(Itc(bank=bank), pictures=40, steps=20)
+        memory_bank.check(bank, "train.tasks.itc.bank", 40, "pictures", steps=20)

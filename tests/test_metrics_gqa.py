@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from contract.errors import FuselineError, MismatchError, ParamsError, RawDataError
 from training import evaluate, fit
-from training.evaluation import gqa_files
+from training.evaluation import gqa_files, vqa_scores
 from training.evaluation.metrics import gqa
 from training.evaluation.metrics.gqa import Asked, Choices, Question
 from training.evaluation.metrics.vqa import Answered
@@ -296,4 +296,4 @@ def test_choices_alone_are_refused(project, monkeypatch):
 
 def test_two_questions_of_one_id_cannot_be_told_apart():
     with pytest.raises(FuselineError, match="1 ids of 2 questions"):
-        evaluate.by_id(Answered(["7", "7"], ["", ""], ["a", "b"], {"accuracy": ["a", "b"]}))
+        vqa_scores.by_id(Answered(["7", "7"], ["", ""], ["a", "b"], {"accuracy": ["a", "b"]}))

@@ -74,25 +74,33 @@ def test_random_scores_are_at_chance_on_real_fgovd(real_data: Path):
 
 def test_entity_object_looks_at_the_phrases_own_picture():
     scores = np.array([[1.0, 2, 9, 9], [9, 9, 2, 2], [0, 0, 1, 0]])
-    phrase_picture, box_picture = np.array([0, 1, 1]), np.array([0, 0, 1, 1])
-    choice = entity_object(scores, phrase_picture, box_picture, np.array([[0, 1], [1, 2]]))
+    own = np.array([0, 1, 1])[:, None] == np.array([0, 0, 1, 1])
+    choice = entity_object(scores, flags(own, [(0, 1), (1, 2)]), own)
     assert choice.right.tolist() == [True, False]  # a tie is lost; the third phrase has no link
-    chain = entity_object(scores, phrase_picture, box_picture, np.array([[1, 2], [1, 3]]))
+    chain = entity_object(scores, flags(own, [(1, 2), (1, 3)]), own)
     assert chain.right.tolist() == [True] and chain.chance.tolist() == [1]
+
+
+def flags(like: np.ndarray, places: list[tuple[int, int]]) -> np.ndarray:
+    found = np.zeros(like.shape, bool)
+    found[tuple(np.array(places).T)] = True
+    return found
+
+
+def test_no_phrase_and_no_box_is_no_question():
+    none = np.zeros((0, 0), bool)
+    assert len(entity_object(np.zeros((0, 0)), none, none).right) == 0
 
 
 @given(st.integers(0, 2**32 - 1), st.randoms(use_true_random=False))
 def test_the_order_of_the_boxes_means_nothing(seed, random):
     draw = np.random.default_rng(seed)
-    boxes, phrases = np.sort(draw.integers(0, 3, 9)), draw.integers(0, 3, 5)
-    links = np.array(
-        [(s, r) for s, p in enumerate(phrases) for r in np.flatnonzero(boxes == p)[:1]], int
-    ).reshape(-1, 2)
+    own = draw.integers(0, 3, 5)[:, None] == np.sort(draw.integers(0, 3, 9))
+    linked = own & (own.cumsum(1) == 1)
     scores = draw.integers(0, 3, (5, 9)).astype(float)
     order = np.array(random.sample(range(9), 9))
-    moved = np.c_[links[:, 0], np.argsort(order)[links[:, 1]]]
-    first = entity_object(scores, phrases, boxes, links)
-    again = entity_object(scores[:, order], phrases, boxes[order], moved)
+    first = entity_object(scores, linked, own)
+    again = entity_object(scores[:, order], linked[:, order], own[:, order])
     assert first.right.tolist() == again.right.tolist() and first.chance.tolist() == again.chance.tolist()
 
 

@@ -1,12 +1,15 @@
 """Recall at K: equals a sort by hand, and neither order nor ties help the model."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from training.evaluation.metrics.retrieval import both_ways, ranks, recalls
+from training.evaluation.metrics import retrieval
+from training.evaluation.metrics.retrieval import both_ways, chance, ranks, recalls, search
 
 
 @st.composite
@@ -70,9 +73,10 @@ def test_a_query_without_a_positive_is_our_own_mistake():
 
 def test_both_ways_by_hand():
     scores = np.array([[0.9, 0.2, 0.1], [0.8, 0.3, 0.0], [0.7, 0.1, 0.5]])  # 3 pictures, 3 texts
-    found = both_ways(scores, np.array([1, 1, 2]), ks=(1, 2))
-    assert found["text_to_picture"] == {"R@1": pytest.approx(2 / 3), "R@2": 1}
-    assert found["picture_to_text"] == {"R@1": 0.5, "R@2": 1}  # picture 0 has no text, so it asks nothing
+    found = both_ways(np.eye(3), scores, np.array([1, 1, 2]), np.arange(3))
+    assert found["text_to_picture"].ranks.tolist() == [1, 0, 0]
+    assert found["picture_to_text"].ranks.tolist() == [0, 1]  # picture 0 has no text, so it asks nothing
+    assert found["picture_to_text"].right.tolist() == [2, 1]
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -80,5 +84,38 @@ def test_what_matches_itself_is_always_found(seed):
     vectors = np.random.default_rng(seed).normal(size=(20, 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     own = np.repeat(np.arange(20), 2)
-    found = both_ways(vectors @ vectors[own].T, own, ks=(1,))
-    assert found == {"text_to_picture": {"R@1": 1}, "picture_to_text": {"R@1": 1}}
+    for found in both_ways(vectors[own], vectors, own, np.arange(20)).values():
+        assert recalls(found.ranks, (1,)) == {"R@1": 1}
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9))
+def test_blocks_of_queries_give_what_one_matrix_gives(seed, block):
+    """And that is a naive loop's, in which copies of a picture do not compete."""
+    random = np.random.default_rng(seed)
+    texts, pictures = random.normal(size=(9, 4)), random.normal(size=(5, 4))
+    own, group = random.integers(0, 5, 9), random.integers(0, 3, 5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "BLOCK", block)
+        found = search(texts, pictures, own, np.arange(5), group)
+    for text, picture, rank, competing in zip(texts, own, found.ranks, found.candidates, strict=True):
+        others = [other for other in range(5) if group[other] != group[picture]]
+        assert rank == sum(text @ pictures[other] >= text @ pictures[picture] for other in others)
+        assert competing == 1 + len(others)
+
+
+@given(st.integers(1, 6), st.integers(0, 8), st.integers(1, 12))
+def test_chance_is_the_share_of_draws_with_a_right_one(right, wrong, k):
+    candidates = np.array([right + wrong])
+    draws = list(combinations(range(right + wrong), min(k, right + wrong)))
+    share = sum(min(draw) < right for draw in draws) / len(draws)
+    assert chance(np.array([right]), candidates, (k,))[f"R@{k}"] == pytest.approx(share)
+
+
+def test_random_vectors_are_at_chance():
+    random = np.random.default_rng(1)
+    own = np.repeat(np.arange(200), 3)
+    found = both_ways(random.normal(size=(600, 32)), random.normal(size=(200, 32)), own, np.arange(200))
+    for one in found.values():
+        guess = chance(one.right, one.candidates, (1, 5, 10))
+        for name, value in recalls(one.ranks, (1, 5, 10)).items():
+            assert value == pytest.approx(guess[name], abs=5 * (guess[name] / len(one.ranks)) ** 0.5)

@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 import statements
+import synthetic
+import synthetic_tasks
+from msgspec.structs import replace
 from test_fit import new_after_init, train
 
 from contract.errors import FuselineError
+from contract.record import Record
 from training import config, preset, run
 
 SMALL = ["--set", "optim.epochs=1", "optim.batch=8"]
@@ -14,9 +18,16 @@ SMALL = ["--set", "optim.epochs=1", "optim.batch=8"]
 
 @pytest.fixture
 def world(tmp_path, monkeypatch) -> Path:
-    statements.build(tmp_path)
+    synthetic.build(tmp_path, change=for_every_task)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def for_every_task(number: int, record: Record) -> Record:
+    """The record with a statement and an edit beside its questions."""
+    edits = synthetic_tasks.with_edits(number, record).texts
+    stated = statements.stated(number, record)
+    return replace(stated, texts=[*stated.texts, *edits])
 
 
 @pytest.mark.parametrize("name", preset.names())

@@ -14,9 +14,11 @@ from contract import manifest
 from contract.errors import ShardError
 from contract.manifest import FeatureManifest
 from contract.quantise import dequantise, quantise
+from contract.record import Regions
 from training import probe
+from training.probing import leaks
 from training.probing.box_vectors import covered, grid_of
-from training.probing.probe_heads import Example, score
+from training.probing.probe_heads import Example, Linear, score
 from training.shards import open_shards
 
 sides = st.integers(1, 9)
@@ -158,3 +160,58 @@ def test_every_column_is_probed_in_every_way_that_differs(tmp_path, monkeypatch,
     assert {row["task"] for row in rows} == {"vqa"}  # every box has the same name: nothing to tell apart
     assert all(row["lost"] == 0 for row in rows if row["variant"] == "stored")
     assert (tmp_path / "first.json").read_bytes() == (tmp_path / "second.json").read_bytes()
+
+
+def test_what_is_left_is_the_rest_and_what_lies_beside_the_hole():
+    cells = np.arange(16 * 2, dtype=np.float32).reshape(4, 4, 2)
+    hidden = np.zeros((4, 4), bool)
+    hidden[0, 0] = True
+    rest, beside = np.split(leaks.left(cells, hidden), 2)
+    np.testing.assert_allclose(rest, cells[~hidden].mean(0))
+    np.testing.assert_allclose(beside, (cells[0, 1] + cells[1, 0] + cells[1, 1]) / 3)
+
+
+@given(boxes(), sides)
+def test_the_cells_that_a_box_touches_hold_all_of_it(box, grid):
+    across, down = covered(box, grid)
+    assert np.array_equal(leaks.touching(box, grid), (down[:, :, None] > 0) & (across[:, None, :] > 0))
+
+
+def two_names(number, record):
+    """The bright cell by its half of the picture, a wall over all of it, and a thing of no name."""
+    half = ("left", "right")[synthetic.cell(number) % 4 // 2]
+    box = record.regions.box[0]
+    regions = Regions(id=["a", "b", "c"], box=[box, (0.0, 0, 1, 1), box], name=[half, "wall", ""])
+    return structs.replace(record, regions=regions)
+
+
+@pytest.mark.parametrize("leaking", [False, True])
+def test_what_a_neighbour_has_seen_of_a_hidden_object_is_told(tmp_path, monkeypatch, leaking):
+    """No encoder was at work on these shards: what others see of the bright cell is drawn here."""
+    features = synthetic.features
+
+    def mixed(number, name):
+        tokens = features(number, name)
+        tokens[synthetic.CLS[name] :, -1] += 3 * leaking * (synthetic.cell(number) % 4 // 2)
+        return tokens
+
+    monkeypatch.setattr(synthetic, "features", mixed)
+    synthetic.build(tmp_path, train=100, val=60, shards=1, change=two_names)
+    taught, asked = (
+        probe.examples(open_shards([str(tmp_path / "data")], ["vit"], split=split), "vit", 99, 0, masked=True)
+        for split in ("train", "val")
+    )
+    assert len(asked["hidden", "left"]) == 60  # of the wall nothing would be left, and one has no name
+    for variant, told in (("left", leaking), ("cls", False)):
+        found = score(taught["hidden", variant], asked["hidden", variant], 0, Linear)
+        assert found > 0.9 if told else found < 0.7
+
+
+def test_above_twice_chance_is_a_warning():
+    row = probe.Row("", "vit", "hidden", "left", 0.41, 0.0, 0.2, 0.0, 9)
+    assert leaks.warnings([row]) == [
+        "warning: vit: what is left of a picture tells the name of what is hidden in 41% of cases, "
+        "above twice chance (20%)"
+    ]
+    quiet = [structs.replace(row, accuracy=0.39), structs.replace(row, task="region")]
+    assert not leaks.warnings([*quiet, structs.replace(row, variant="cls")])

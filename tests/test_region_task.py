@@ -16,6 +16,7 @@ from training.config import Region
 from training.evaluation.metrics.matching import entity_object, summary
 from training.heads.region import CONTRASTS, Pairs, RegionHead, matching, phrases, repeats
 from training.objectives.losses import one_of
+from training.objectives.region_bank import Links
 from training.shards import open_shards
 from training.stream import Stream
 from training.trunk.picture import Column
@@ -54,7 +55,8 @@ def pairs(boxes: int, linked: torch.Tensor | None = None, width: int = 4) -> Pai
     same = torch.nn.functional.normalize(torch.ones(boxes, width), dim=1)
     linked = torch.eye(boxes, dtype=torch.bool) if linked is None else linked
     none = torch.zeros_like(linked)
-    return Pairs(same, same, linked, none, ~none, torch.arange(boxes))
+    rows = torch.arange(boxes)
+    return Pairs(same, same, linked, none, ~none, rows, Links(rows, rows, rows, rows), rows)
 
 
 @pytest.mark.parametrize("boxes", [1, 2, 11])
@@ -183,17 +185,8 @@ def test_matching_is_the_metric(batch):
     boxes, usable = model._boxes(shared(batch), batch)
     found = model._pairs(shared(batch), batch, named, boxes, usable)
     measured = matching(found)
-    picture = batch.text_picture[named.text].numpy()
-    wanted = summary(
-        [
-            entity_object(
-                found.cosine.detach().numpy(),
-                picture,
-                batch.box_picture.numpy(),
-                np.argwhere(found.linked.numpy()),
-            )
-        ]
-    )
+    scores, linked, own = found.cosine.detach().numpy(), found.linked.numpy(), found.own.numpy()
+    wanted = summary([entity_object(scores, linked, own)])
     assert int(measured["matching"][0]) / measured["matching"][1] == wanted["accuracy"]
     assert float(measured["matching_chance"][0]) / measured["matching_chance"][1] == wanted["chance"]
 

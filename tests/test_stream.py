@@ -427,4 +427,5 @@ def test_the_meter_knows_every_cause_and_its_shares_are_whole(world):
     assert sum(shares(before, stream.meter.seconds).values()) == 0
     list(stream)
     spent = shares(before, stream.meter.seconds)
+    assert spent.pop("device") == 0  # nothing is copied to the CPU
     assert all(spent.values()) and sum(spent.values()) == pytest.approx(1)

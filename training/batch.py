@@ -6,14 +6,18 @@ a column, D its width, R regions, S spans, E spanâ€“region links, A whole-textâ€
 True = real or visible; -1 = none.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from contract.record import Kind
 from contract.seeds import hash_keys
+
+KINDS: tuple[str, ...] = get_args(Kind)
 
 
 @dataclass
@@ -47,7 +51,10 @@ class Batch:
     members: Tensor  # [T, 5] into P
     soft: Tensor  # [U, 2] (into T, into P): targets beside the hard one, in this batch by chance
     neg_picture: Tensor  # [T, K] into P
-    neg_text: Tensor  # [T, K] into T
+    neg_text: Tensor  # [T, K] into T: texts that the dataset gives as false
+    swapped: Tensor  # [T, K] into T: changed texts that the annotations make false
+    kind: Tensor  # [T] into KINDS: what is false in an appended text, -1 of the pictures' own texts
+    named: Tensor  # [E, 2] (into T, into R): boxes that show what a text names
 
     def tokens_of(self, column: str) -> Tensor:
         """A column's features [P, N, D] as numbers: what is stored as int8 takes its scale."""
@@ -64,17 +71,25 @@ class Batch:
         hashed = hash_keys(np.array([group.encode() for group in self.groups]), "group")
         return torch.from_numpy(hashed.view(np.int64)).to(self.text_picture.device)
 
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch with every tensor on `device`."""
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+        """The same batch with every tensor on `device`.
+
+        non_blocking: this batch must then be kept until the copies have ended, see batching/transfer.py.
+        """
         moved: dict[str, Any] = {
-            field.name: _move(getattr(self, field.name), device) for field in fields(self)
+            field.name: _move(getattr(self, field.name), device, non_blocking) for field in fields(self)
         }
         return Batch(**moved)
 
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor of the batch."""
+        for value in vars(self).values():
+            yield from value.values() if isinstance(value, dict) else [value] * isinstance(value, Tensor)
 
-def _move(value: object, device: torch.device) -> object:
+
+def _move(value: object, device: torch.device, non_blocking: bool) -> object:
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        return value.to(device, non_blocking=non_blocking)
     if isinstance(value, dict):
-        return {name: tensor.to(device, non_blocking=True) for name, tensor in value.items()}
+        return {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in value.items()}
     return value

@@ -43,10 +43,14 @@ class Scale(Strict, frozen=True):
     most: AboveZero = 100.0
     learned: bool = True
 
+    def __post_init__(self) -> None:
+        if self.init > self.most:
+            raise ValueError(f"init {self.init} is above most {self.most}")
+
 
 class Bank(Strict, frozen=True):
-    """Vectors of earlier batches as further negatives. slots: pictures, and as many texts. warmup: optimizer
-    steps in which it is filled and not yet used.
+    """Vectors of earlier batches as further negatives. slots: pictures or boxes, and as many texts. warmup:
+    optimizer steps in which it is filled and not yet used.
     """
 
     slots: Positive
@@ -72,25 +76,34 @@ class Itc(Weighted, frozen=True):
 
 class Sources(Strict, frozen=True):
     """Where itm's negatives come from, in these proportions. similar: the likelier the more alike itc finds
-    them; mined: neighbours in the negatives column; random: any other of the batch.
+    them; mined: neighbours in the negatives column; random: any other of the batch; swapped, of texts only:
+    the text with a word changed so that the annotations make it false; masked, of pictures only: the text's
+    own with all that it names hidden.
     """
 
     similar: NotBelowZero = 0.0
     mined: NotBelowZero = 0.0
     random: NotBelowZero = 1.0
+    swapped: NotBelowZero = 0.0
+    masked: NotBelowZero = 0.0
 
 
 class Itm(Weighted, frozen=True):
     """Whether a text is true of a picture: each with its own, a wrong picture and a wrong text.
 
-    gamma: of the focal loss, 0 is cross-entropy; balance: true and false pairs count the same in sum. mined:
-    pictures of the negatives column that join the batch for each text.
+    gamma: of the focal loss, 0 is cross-entropy; balance: true and false pairs count the same in sum.
+    two_way: the picture's tokens read the text first, which costs a picture for each pair. mined: pictures of
+    the negatives column that join the batch for each text; swapped: changed texts of that column. sides:
+    which of the wrong pairs the loss takes; all are drawn and measured.
     """
 
     gamma: NotBelowZero = 0.0
     balance: bool = True
+    two_way: bool = False
     sources: Sources = Sources()
     mined: Annotated[int, Meta(ge=0)] = 0
+    swapped: Annotated[int, Meta(ge=0)] = 0
+    sides: Literal["both", "picture", "text"] = "both"
 
 
 class Region(Weighted, frozen=True):
@@ -100,7 +113,8 @@ class Region(Weighted, frozen=True):
     coarse, fine: weights of the contrast over the batch and of that with the texts that a dataset gives as
     false, up to `negatives` of each; coarse_end, fine_end: at the end of training, if they change on the way.
     contrast: supcon takes phrases of the same words for one class; arcface adds `margin`, in radians, to the
-    angle of a phrase and its box.
+    angle of a phrase and its box. bank: of boxes, and as many phrases. masked: a named box of each picture is
+    hidden in a view of it, and what is left in its place is no longer what its phrases name.
     """
 
     width: Positive = 128
@@ -113,6 +127,8 @@ class Region(Weighted, frozen=True):
     fine_end: NotBelowZero | None = None
     negatives: Annotated[int, Meta(ge=0)] = 10
     scale: Scale = Scale()
+    bank: Bank | None = None
+    masked: bool = False
 
 
 class Cir(Weighted, frozen=True):
@@ -158,6 +174,21 @@ class Tasks(Strict, frozen=True):
         """How many mined pictures of each text the tasks look at."""
         return max(task.mined if task else 0 for task in (self.itc, self.itm))
 
+    @property
+    def swapped(self) -> int:
+        """How many changed texts of each text the tasks look at."""
+        return self.itm.swapped if self.itm else 0
+
+    @property
+    def hides_named(self) -> bool:
+        """Whether itm looks at pictures in which what a text names is hidden."""
+        return self.itm is not None and self.itm.sources.masked > 0
+
+    @property
+    def hides_objects(self) -> bool:
+        """Whether any task takes a hidden object for one that is not there."""
+        return self.hides_named or (self.region is not None and self.region.masked)
+
 
 class Fusion(Strict, frozen=True):
     """How two inputs become one stream of picture tokens (training.fusion). alpha: of `gated`, where its
@@ -171,8 +202,28 @@ class Fusion(Strict, frozen=True):
     repeats: Annotated[int, Meta(ge=0)] = 2
 
 
+class TextModel(Strict, frozen=True):
+    """The text encoder. scratch: a small transformer over the shards' tokens; hf: BERT or the text tower of
+    CLIP, from a folder of its published files, over tokens of its own.
+
+    trained: with the rest of the model, or frozen. random: its architecture alone, with fresh weights.
+    """
+
+    kind: Literal["scratch", "hf"] = "scratch"
+    path: str = ""
+    trained: bool = False
+    random: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.kind == "hf") != bool(self.path):
+            raise ValueError("kind hf needs a path, and only that has one")
+
+
 class Model(Strict, frozen=True):
-    """Widths and depths of everything that is trained."""
+    """Widths and depths of everything that is trained.
+
+    checkpointing: attention blocks keep their inputs alone and are computed again for the gradient.
+    """
 
     hidden: Positive = 256
     heads: Positive = 4
@@ -180,6 +231,9 @@ class Model(Strict, frozen=True):
     head_layers: Positive = 2
     max_tokens: Positive = 48  # longer texts are cut; the log counts them
     dropout: Share = 0.1
+    checkpointing: bool = False
+    compile: bool = False  # torch.compile, while training
+    text: TextModel = TextModel()
 
 
 class Masking(Strict, frozen=True):
@@ -193,6 +247,16 @@ class Masking(Strict, frozen=True):
     ratio: Share = 0.0
     ratio_end: Share | None = None
     fill: str = "drop"
+
+    @property
+    def hides(self) -> bool:
+        """Whether anything is hidden at any time."""
+        return bool(self.ratio or self.ratio_end)
+
+    @property
+    def drops(self) -> bool:
+        """Whether it hides tokens that nothing attends to then."""
+        return self.hides and self.fill == "drop"
 
 
 class Augment(Strict, frozen=True):
@@ -210,7 +274,12 @@ class Augment(Strict, frozen=True):
 
 
 class Optim(Strict, frozen=True):
-    """Batches and steps. batch: pictures per optimizer step, over all accumulated parts."""
+    """Batches, steps and the learning rate. batch: pictures per optimizer step, over all accumulated parts.
+
+    schedule: how the rate falls after `warmup`, the share of all steps in which it rises (one_cycle: SPRC).
+    groups: part of the model ("trunk.text") → factor of the rate there. ema: decay of a running mean of the
+    weights, which is then what is scored.
+    """
 
     epochs: AboveZero = 10
     batch: Positive = 64
@@ -218,8 +287,11 @@ class Optim(Strict, frozen=True):
     texts_per_image: Positive | Literal["all"] = "all"
     learning_rate: AboveZero = 1e-3
     weight_decay: Annotated[float, Meta(ge=0.0)] = 0.05
+    schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
     warmup: Share = 0.05
     clip: AboveZero = 1.0
+    groups: dict[str, AboveZero] = {}
+    ema: Annotated[float, Meta(gt=0.0, lt=1.0)] | None = None
 
 
 class Train(Strict, frozen=True):
@@ -238,6 +310,7 @@ class Train(Strict, frozen=True):
     optim: Optim = Optim()
     development: Share = 0.05
     best: str | None = None  # "vqa/accuracy": what chooses the best checkpoint; by default of the first task
+    patience: Positive | None = None  # epochs without a better `best` after which training ends
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: Positive = 200  # optimizer steps; an epoch's end makes one too
     log_every: Positive = 10  # optimizer steps
@@ -285,7 +358,22 @@ def load(path: Path, overrides: list[str], preset: Mapping[str, Any] | None = No
             "batch is not a multiple of accumulate",
             found=f"batch {train.optim.batch}, accumulate {train.optim.accumulate}",
         )
+    if train.patience and not train.development:
+        raise ParamsError(
+            f"{path}: train.patience",
+            "waits for a better development score, and no picture is held out for one",
+            fix="development: 0.05, or no patience",
+        )
     return train, params.convert(content.get("seed", 0), int, f"{path}: seed")
+
+
+def override(train: Train, overrides: list[str]) -> Train:
+    """`--set` over the settings of a run."""
+    settings = to_builtins(train)
+    for place, value in map(_parse, overrides):
+        _apply(settings, place, value)
+    _check_finite(settings, "--set")
+    return from_builtins(settings, "--set")
 
 
 def _parse(override: str) -> tuple[str, Any]:

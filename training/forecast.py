@@ -6,6 +6,7 @@ from itertools import islice
 from torch import nn
 
 from training.batch import Batch
+from training.config import Masking
 from training.shards import ShardSet
 from training.stream import Stream
 
@@ -18,12 +19,13 @@ COPIES = 3  # of each weight in a checkpoint: itself and two moments of AdamW
 def lines(shards: ShardSet, stream: Stream, model: nn.Module, accumulate: int, steps: int) -> list[str]:
     """The forecast, a line each. Reads a few batches, and leaves the stream's position as it was."""
     first, seconds = _trial(stream)
-    step_bytes = batch_bytes(first) * accumulate
     rate = stream.batch / seconds
     weights = sum(parameter.nbytes for parameter in model.parameters())
     held = (stream.ahead + accumulate) * batch_bytes(first)
     return [
-        f"step     {step_bytes / MIB:,.1f} MiB read and moved, {stream.batch * accumulate} pictures",
+        f"step     {accumulate * batch_bytes(first) / MIB:,.1f} MiB read, of which "
+        f"{accumulate * moved_bytes(first, stream.mask) / MIB:,.1f} MiB move to a GPU, "
+        f"{stream.batch * accumulate} pictures",
         f"reading  {rate:,.0f} pictures/s here and now; an epoch of data takes {len(stream) / rate:,.0f} s, "
         f"the whole run {steps * accumulate * seconds:,.0f} s",
         f"memory   {held / MIB:,.0f} MiB of batches, "
@@ -57,6 +59,16 @@ def _last(stream: Stream, batches: int) -> list[str]:
 def batch_bytes(batch: Batch) -> int:
     """Of all features of a batch."""
     return sum(tensor.nbytes for tensors in (batch.features, batch.scales) for tensor in tensors.values())
+
+
+def moved_bytes(batch: Batch, mask: Masking) -> int:
+    """Of the features that travel to a device: where masked tokens are dropped, the visible ones."""
+    if not mask.drops:
+        return batch_bytes(batch)
+    tokens = sum(
+        int(batch.visible[name].sum()) * features[0, 0].nbytes for name, features in batch.features.items()
+    )
+    return tokens + sum(scales.nbytes for scales in batch.scales.values())
 
 
 def _bytes(shards: ShardSet) -> int:

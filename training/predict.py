@@ -8,12 +8,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import torch
 from msgspec import Struct
-from tokenizers import Tokenizer
 
 from contract.errors import FuselineError, ParamsError, run_command
 from contract.record import Text
@@ -110,9 +110,10 @@ def answers(
 
 def single(current: Run, encoded: Encoded, question: str) -> Batch:
     """A batch of one picture and one question."""
-    tokenizer = Tokenizer.from_file(str(current.folder / "tokenizer.json"))
-    tokens = tokenizer.encode(question, add_special_tokens=False).ids
-    chosen = [Chosen(Text(id="question", role="question", text=question, tokens=tokens), 0)]
+    tokens = run.tokenizer(current).encode(question, add_special_tokens=False).ids
+    asked = [Chosen(Text(id="question", role="question", text=question, tokens=tokens), 0)]
+    chosen, false = collate.with_negatives(asked, 0, 0)
+    nothing: dict[str, Any] = {**collate.named(chosen, [], False), **false}
     limit = current.settings.model.max_tokens
     return Batch(
         position=0,
@@ -133,7 +134,7 @@ def single(current: Run, encoded: Encoded, question: str) -> Batch:
         **collate.regions(chosen, [], False, limit),
         **collate.targets(chosen, {}, []),
         **collate.negatives(chosen, [[]], {}, 0),
-        neg_text=torch.full((1, 0), -1),
+        **nothing,
     )
 
 

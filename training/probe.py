@@ -3,6 +3,9 @@
 Two questions that need the box alone: what is in it (task `region`: its name), and what a question asks of it
 (task `vqa`: questions that are linked to one box). A box is the mean of what it covers. Each head is trained
 on the train split and scored on another, for the column as stored and for copies of it made worse.
+
+With --masked a third (task `hidden`): the name of an object by what is left of its picture once its cells are
+hidden, told by one matrix. Above twice chance the mask does not hide it.
 """
 
 import argparse
@@ -21,15 +24,18 @@ from contract.quantise import dequantise, quantise
 from contract.record import Record, Text
 from contract.seeds import rng, seed64
 from training.batching.needs import need
+from training.probing import leaks
 from training.probing.box_vectors import Tokens, box_vectors, grid_of
-from training.probing.probe_heads import Example, chance, score
-from training.reading.tars import Tars, read_array, read_record
+from training.probing.probe_heads import Example, Head, Linear, chance, score
+from training.reading.members import Member, Reader, Rows
+from training.reading.tars import Tars
 from training.shards import TRAIN, Place, ShardSet, open_shards
 
 EXAMPLES = """\
 examples:
   python -m training.probe                               every column beside data/
   python -m training.probe --columns vit --split testdev
+  python -m training.probe --masked --out masked.json    do masks hide what they cover?
 """
 TAUGHT, ASKED = 1000, 400  # pictures looked at
 HELD_OUT = "val"
@@ -55,8 +61,8 @@ VARIANTS = {
 
 class Row(Struct, frozen=True):
     """A line of the result: accuracy over held-out examples, its spread over heads, the accuracy of always
-    giving the most frequent label, and what was lost against the column as stored: below 0 where the copy
-    scored better. Shares of 1.
+    giving the most frequent label, and what was lost against the task's first variant, for the most part the
+    column as stored: below 0 where this one scored better. Shares of 1.
     """
 
     probe: str
@@ -81,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--shards", nargs="+", default=["data"], metavar="PATTERN", help="default: data")
     parser.add_argument("--columns", nargs="+", help="default: every column beside the shards")
     parser.add_argument("--split", help=f"split to score on (default: {HELD_OUT}, if there is one)")
+    parser.add_argument("--masked", action="store_true", help="also: does a mask hide what it covers?")
     parser.add_argument("--out", type=Path, default=Path("reports/probe.json"), help="result file")
     parser.add_argument("--seed", type=int, default=0, help="of the sample and the heads (default: 0)")
     return parser
@@ -92,12 +99,14 @@ def main(arguments: list[str]) -> None:
     known = open_shards(options.shards, [])
     if options.split or HELD_OUT in {shard.split for shard in known.data.shards.values()}:
         names = options.columns or columns_beside(known.folder)
-        rows = probe_columns(names, options.shards, options.split or HELD_OUT, options.seed)
+        rows = probe_columns(names, options.shards, options.split or HELD_OUT, options.seed, options.masked)
     else:
         print(f"probe: no shard of split '{HELD_OUT}': nothing to score on", file=sys.stderr)
         rows = []
     write_atomic(options.out, msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
     print(table(rows))
+    for line in leaks.warnings(rows):
+        print(line, file=sys.stderr)
     print(f"written: {options.out}")
 
 
@@ -106,35 +115,40 @@ def columns_beside(data: Path) -> list[str]:
     return sorted(path.parent.name for path in (data.parent / "features").glob("*/manifest.json"))
 
 
-def probe_columns(names: list[str], patterns: list[str], split: str, seed: int) -> list[Row]:
+def probe_columns(names: list[str], patterns: list[str], split: str, seed: int, masked: bool) -> list[Row]:
     """The rows of every column; says so where there are none."""
     rows: list[Row] = []
     for name in names:
         train, held_out = (open_shards(patterns, [name], split=part) for part in (TRAIN, split))
-        rows += probe_column(name, train, held_out, seed)
+        rows += probe_column(name, train, held_out, seed, masked)
     if not rows:
         print("probe: no box with a name and no question about one box: nothing to measure", file=sys.stderr)
     return rows
 
 
-def probe_column(name: str, train: ShardSet, held_out: ShardSet, seed: int) -> list[Row]:
+def probe_column(name: str, train: ShardSet, held_out: ShardSet, seed: int, masked: bool) -> list[Row]:
     """A row per task and variant."""
-    taught, asked = examples(train, name, TAUGHT, seed), examples(held_out, name, ASKED, seed)
+    taught = examples(train, name, TAUGHT, seed, masked)
+    asked = examples(held_out, name, ASKED, seed, masked)
     rows: list[Row] = []
-    for task in TASKS:
-        stored = None
-        for variant in variants(train.features[name]):
-            known, wanted = taught[task, variant], asked[task, variant]
-            found = [score(known, wanted, seed64(seed, "probe", number)) for number in range(HEADS)]
-            scores = [one for one in found if one is not None]
-            if not scores:
-                continue
-            mean = float(np.mean(scores))
-            stored = mean if stored is None else stored
-            spread, least = float(np.std(scores)), chance(known, wanted)
-            title = f"{name} {task} {variant}"
-            rows.append(Row(title, name, task, variant, mean, spread, least, stored - mean, len(wanted)))
+    first: dict[str, float] = {}
+    for task, variant in cases(train.features[name], masked):
+        known, wanted = taught[task, variant], asked[task, variant]
+        build = Linear if task == leaks.TASK else Head
+        found = [score(known, wanted, seed64(seed, "probe", number), build) for number in range(HEADS)]
+        scores = [one for one in found if one is not None]
+        if not scores:
+            continue
+        mean, spread, least = float(np.mean(scores)), float(np.std(scores)), chance(known, wanted)
+        lost, title = first.setdefault(task, mean) - mean, f"{name} {task} {variant}"
+        rows.append(Row(title, name, task, variant, mean, spread, least, lost, len(wanted)))
     return rows
+
+
+def cases(column: FeatureManifest, masked: bool) -> list[tuple[str, str]]:
+    """The tasks and the variants of each."""
+    found = [(task, variant) for task in TASKS for variant in variants(column)]
+    return found + [(leaks.TASK, variant) for variant in leaks.variants(column) if masked]
 
 
 def variants(column: FeatureManifest) -> list[str]:
@@ -143,39 +157,42 @@ def variants(column: FeatureManifest) -> list[str]:
     return [name for name, made in VARIANTS.items() if name not in same and column.grid % made.block == 0]
 
 
-def examples(shards: ShardSet, name: str, pictures: int, seed: int) -> Examples:
+def examples(shards: ShardSet, name: str, pictures: int, seed: int, masked: bool = False) -> Examples:
     """What a seeded sample of the pictures that have a box gives to each task, in each variant."""
     column = shards.features[name]
-    found: Examples = {(task, variant): [] for task in TASKS for variant in variants(column)}
+    found: Examples = {case: [] for case in cases(column, masked)}
     shard, row = shards.eligible(["region"])
     chosen = np.sort(rng(seed, "probe").permutation(len(shard))[:pictures])
     tars = Tars()
+    reader = Reader(tars)
     for place in (Place(int(shard[number]), int(row[number])) for number in chosen):
-        record, tokens = _record(tars, shards, place), _tokens(tars, shards, place, name)
+        record, tokens = _record(reader, shards, place), _tokens(reader, shards, place, name)
         for variant in variants(column):
             made = VARIANTS[variant]
             vectors = box_vectors(grid_of(made.change(tokens), column, made.block), record, column)
             found["region", variant] += _named(vectors, record)
             found["vqa", variant] += _asked(vectors, record)
+        for variant, those in leaks.examples(tokens, record, column).items() if masked else ():
+            found[leaks.TASK, variant] += those
     tars.close()
     return found
 
 
-def _record(tars: Tars, shards: ShardSet, place: Place) -> Record:
+def _record(reader: Reader, shards: ShardSet, place: Place) -> Record:
     shard = shards.shards[place.shard]
-    return read_record(tars, shard.path, shard.index, place.row, shards.vocabulary)
+    return reader.record(Member(shard.path, shard.index, "json"), place.row, shards.vocabulary)
 
 
-def _tokens(tars: Tars, shards: ShardSet, place: Place, name: str) -> Tokens:
+def _tokens(reader: Reader, shards: ShardSet, place: Place, name: str) -> Tokens:
     """[N,D] of one picture, as numbers."""
     known, column = shards.features[name], shards.shards[place.shard].columns[name]
-    tokens = np.zeros((known.tokens, known.width), known.dtype)
-    read_array(tars, column.path, column.index, place.row, known.suffixes[0], tokens)
-    if known.dtype != "int8":
+    arrays = {suffix: np.zeros((1, *shape), dtype) for suffix, (shape, dtype) in known.arrays.items()}
+    for suffix, array in arrays.items():
+        reader.array(Member(column.path, column.index, suffix), place.row, Rows(array), 0)
+    tokens, *scales = (array[0] for array in arrays.values())
+    if not scales:
         return tokens.astype(np.float32)
-    scale = np.zeros(known.tokens, np.float32)
-    read_array(tars, column.path, column.index, place.row, known.suffixes[1], scale)
-    return np.asarray(dequantise(tokens, scale), np.float32)
+    return np.asarray(dequantise(tokens, scales[0]), np.float32)
 
 
 def _named(vectors: dict[int, Tokens], record: Record) -> list[Example]:

@@ -12,7 +12,7 @@ import msgspec
 from contract import manifest
 from contract.errors import ParamsError, run_command
 from contract.manifest import DataManifest
-from training.evaluate import table
+from training.evaluation.vqa_scores import table
 
 EVALUATION, BY_TYPE = Path("reports/evaluate.json"), Path("reports/vqa_by_type.json")
 BUILT = {

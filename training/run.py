@@ -1,26 +1,32 @@
 """A run's folder: settings, what it was trained on, and all that evaluation and prediction need.
 
 config.json  tokenizer.json  features/<column>/manifest.json  checkpoints/  metrics.json  plots/
+text/  (config.json and tokenizer.json of a text encoder that was not made with the run)
 """
 
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 from tokenizers import Tokenizer
 
 from contract import manifest
 from contract.errors import MismatchError, ParamsError
-from contract.files import sha256_text, write_atomic
+from contract.files import atomic_path, sha256_text, write_atomic
 from contract.manifest import FeatureManifest
 from training import config
-from training.config import Train
+from training.config import TextModel, Train
 from training.heads.vqa import VqaHead
 from training.model.model import FusionModel, build
 from training.optimizing import checkpoint
 from training.shards import ShardSet
+from training.trunk import pretrained_text
 from training.trunk.picture import column
+
+SCRATCH = TextModel()
+TEXT_FOLDER = "text"  # of a run
+SHAPE = ("grid", "width", "dtype")  # of a column, which its arrays show
 
 
 class ColumnIdentity(Struct, forbid_unknown_fields=True):
@@ -45,19 +51,20 @@ class Identity(Struct, forbid_unknown_fields=True):
     tokenizer: str
     answers: str
     columns: dict[str, ColumnIdentity]
+    text: str = ""
 
 
 class RunConfig(Struct, forbid_unknown_fields=True):
     """config.json. torch_threads: of the CPU's arithmetic, whose sums depend on them. shards: the patterns as
-    given; opened: names of the shards that they gave; data: the folder they lie in; features: the columns'
-    folder, if not beside it.
+    given; opened: the shards that they gave, with fingerprints (training.guards); data: the folder they lie
+    in; features: the columns' folder, if not beside it.
     """
 
     settings: dict[str, Any]
     seed: int
     torch_threads: int
     shards: list[str]
-    opened: list[str]
+    opened: dict[str, dict[str, str]]
     data: str
     features: str | None
     allow_split: bool
@@ -73,11 +80,12 @@ class Run(Struct):
     settings: Train
 
 
-def identify(shards: ShardSet) -> Identity:
-    """The identity of opened shards."""
+def identify(shards: ShardSet, text: TextModel = SCRATCH) -> Identity:
+    """The identity of opened shards, and of the text encoder where it is not made with the run."""
     columns = {name: _column_identity(known) for name, known in shards.features.items()}
     answers = sha256_text("\n".join(shards.answers))
-    return Identity(shards.data.schema, shards.data.tokenizer.sha256, answers, columns)
+    encoder = pretrained_text.fingerprint(text)
+    return Identity(shards.data.schema, shards.data.tokenizer.sha256, answers, columns, encoder)
 
 
 def _column_identity(known: FeatureManifest) -> ColumnIdentity:
@@ -106,10 +114,13 @@ def create(folder: Path, run_config: RunConfig, shards: ShardSet) -> Run:
         raise ParamsError(folder, "is a run already", fix=f"--resume {folder}, or another --run")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ParamsError(folder, "is no empty folder", fix="name a new one by --run")
-    write_atomic(folder / "tokenizer.json", shards.tokenizer.read_bytes())
-    for name, known in shards.features.items():
-        manifest.save(folder / "features" / name, known)
-    write_atomic(folder / "config.json", msgspec.json.format(msgspec.json.encode(run_config), indent=1))
+    with atomic_path(folder) as beside:
+        write_atomic(beside / "tokenizer.json", shards.tokenizer.read_bytes())
+        for name, known in shards.features.items():
+            manifest.save(beside / "features" / name, known)
+        for path in pretrained_text.description(config.from_builtins(run_config.settings, "").model.text):
+            write_atomic(beside / TEXT_FOLDER / path.name, path.read_bytes())
+        write_atomic(beside / "config.json", msgspec.json.format(msgspec.json.encode(run_config), indent=1))
     return open_run(folder)
 
 
@@ -127,10 +138,13 @@ def open_run(folder: Path) -> Run:
     return Run(folder, stored, config.from_builtins(stored.settings, f"{path}: settings"))
 
 
-def check_identity(run: Run, shards: ShardSet) -> None:
-    """Refuse shards that the run's weights mean nothing with: MismatchError lists what differs."""
-    here, stored = _flat(identify(shards)), _flat(run.config.identity)
-    differing = [name for name in sorted(here | stored) if here.get(name) != stored.get(name)]
+def check_identity(run: Run, shards: ShardSet, text: TextModel = SCRATCH) -> None:
+    """Refuse shards that the run's weights mean nothing with: MismatchError lists what differs.
+
+    Of a column without a manifest only its shape can be compared.
+    """
+    here, stored = _flat(identify(shards, text)), _flat(run.config.identity)
+    differing = [name for name in sorted(here.keys() & stored.keys()) if here[name] != stored[name]]
     if differing:
         raise MismatchError(
             shards.folder,
@@ -141,22 +155,13 @@ def check_identity(run: Run, shards: ShardSet) -> None:
         )
 
 
-def check_opened(run: Run, shards: ShardSet) -> None:
-    """Refuse to go on with more or fewer shards: every picture would come in another order."""
-    here, stored = set(names(shards)), set(run.config.opened)
-    if here != stored:
-        raise MismatchError(
-            shards.folder,
-            f"holds other shards than those of {run.folder}",
-            found=f"{len(here - stored)} new, {len(stored - here)} missing",
-            fix="use the shards of that run (dvc checkout), or start a new one by --init",
-        )
-
-
 def _flat(identity: Identity) -> dict[str, str]:
     fields = {"schema": identity.schema, "tokenizer": identity.tokenizer, "answers": identity.answers}
+    fields |= {"model.text": identity.text} if identity.text else {}
     for name, known in identity.columns.items():
-        fields |= {f"features/{name}.{key}": str(value) for key, value in msgspec.to_builtins(known).items()}
+        plain = msgspec.to_builtins(known)
+        told = plain if known.weights else {key: plain[key] for key in SHAPE}
+        fields |= {f"features/{name}.{key}": str(value) for key, value in told.items()}
     return fields
 
 
@@ -170,11 +175,24 @@ def build_model(
 
 
 def trained_model(run: Run, which: checkpoint.Which) -> FusionModel:
-    """The run's model with the weights of its last or best checkpoint, from the run's folder alone."""
+    """The run's model as it is scored, by its last or best checkpoint, from the run's folder alone."""
     shapes = column_manifests(run)
-    model = build_model(run.settings, shapes, run.folder / "tokenizer.json", len(run.config.answers))
-    checkpoint.load_model(checkpoint.find(run.folder, which), model)
+    settings = structs.replace(run.settings, model=structs.replace(run.settings.model, text=text_of(run)))
+    model = build_model(settings, shapes, run.folder / "tokenizer.json", len(run.config.answers))
+    averaged = run.settings.optim.ema is not None
+    checkpoint.load_model(checkpoint.find(run.folder, which), model, averaged)
     return model
+
+
+def text_of(run: Run) -> TextModel:
+    """The run's text encoder by the files that it keeps of it; its weights are in the checkpoints."""
+    text = run.settings.model.text
+    return structs.replace(text, path=str(run.folder / TEXT_FOLDER), random=True) if text.path else text
+
+
+def tokenizer(run: Run) -> Tokenizer:
+    """That of the tokens which the model takes."""
+    return pretrained_text.tokenizer(text_of(run)) or Tokenizer.from_file(str(run.folder / "tokenizer.json"))
 
 
 def column_manifests(run: Run) -> dict[str, FeatureManifest]:
@@ -191,8 +209,9 @@ def init_model(
     What another answer vocabulary, tokenizer or feature column gives another meaning stays new.
     """
     source = open_run(folder)
-    fresh = _fresh(source, identify(shards), settings.columns, model)
-    return checkpoint.init_model(checkpoint.find(folder, "best"), model, fresh)
+    fresh = _fresh(source, identify(shards, settings.model.text), settings.columns, model)
+    averaged = source.settings.optim.ema is not None
+    return checkpoint.init_model(checkpoint.find(folder, "best"), model, fresh, averaged)
 
 
 def _fresh(source: Run, here: Identity, columns: list[str], model: FusionModel) -> list[str]:
@@ -209,4 +228,11 @@ def _fresh(source: Run, here: Identity, columns: list[str], model: FusionModel) 
         found.append(f"heads.vqa.{VqaHead.ANSWERS}.")
     if stored.tokenizer != here.tokenizer:
         found.append("trunk.text.words.")
-    return [*found, "heads.itc.bank.", "momentum_encoder."]  # both begin again with the new weights
+    if stored.text != here.text:
+        found.append("trunk.text.")
+    return [
+        *found,
+        "heads.itc.bank.",
+        "heads.region.bank.",
+        "momentum_encoder.",
+    ]  # begin anew

@@ -11,14 +11,17 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from contract import index, manifest
+from contract import index
 from contract.errors import MismatchError, ShardError
 from contract.files import sha256_file
 from contract.index import ABSENT, COUNTED, Index
 from contract.manifest import DataManifest, FeatureManifest, ShardFacts
 from contract.patterns import Named, expand, fetch, holdings
+from training.reading import sources
+from training.reading.sources import Source
 from training.reading.tars import Tars
-from training.reading.unindexed import complete_column, complete_records
+from training.reading.unindexed import complete_column, complete_records, fingerprint
+from training.reading.unlisted import UNLISTED
 
 TRAIN = "train"
 OPENERS = 4  # threads that load and check indexes, which is hashing for the most part
@@ -34,19 +37,24 @@ class Place(Struct, frozen=True):
 
 
 class Column(Struct):
-    """One feature column of one shard."""
+    """One feature column of one shard; `path` is the record shard's where that is self-contained.
+
+    fingerprint: of all its bytes, or of its size and headers where it has no index.
+    """
 
     path: Path
     index: Index
+    fingerprint: str
 
 
 class Shard(Struct):
-    """One record shard and the columns that lie beside it, keys in the same order."""
+    """One record shard and its columns, keys in the same order. fingerprint: as of a column."""
 
     path: Path
     dataset: str
     split: str
     index: Index
+    fingerprint: str
     columns: dict[str, Column]
 
 
@@ -58,20 +66,13 @@ class ShardSet:
     should be told about these files, one line each.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        data: DataManifest,
-        features: dict[str, FeatureManifest],
-        shards: list[Shard],
-        left_out: int,
-        vocabulary: int,
-    ) -> None:
-        self.folder, self.data, self.features = folder, data, features
+    def __init__(self, source: Source, shards: list[Shard], left_out: int, vocabulary: int) -> None:
+        self.source, self.folder = source, source.folder
+        self.data, self.features = source.data, source.features
         self.shards, self.left_out = shards, left_out
-        self.tokenizer = folder / "tokenizer.json"
-        self.vocabulary, self.answers = vocabulary, data.answers
-        self.notes = _notes(shards)
+        self.tokenizer = source.tokenizer
+        self.vocabulary, self.answers = vocabulary, source.data.answers
+        self.notes = [*source.notes(), *_notes(shards)]
 
     def usable(self, shard: Shard, counted: Iterable[str]) -> NDArray[np.uint32]:
         """Rows of a shard with a text for one of `counted`, if any is, and a feature in every column."""
@@ -98,15 +99,26 @@ def open_shards(
     split: str = TRAIN,
     allow_split: bool = False,
     features: Path | None = None,
+    tokenizer: Path | None = None,
+    answers: Sequence[str] | None = None,
 ) -> ShardSet:
     """Open the shards of one split. columns: names of the feature columns that will be read.
 
     A shard of another split is left out when a glob or folder named it, and an error when it was named
     itself, unless `allow_split`. features: the folder of the columns, if not `features` beside `data`.
+    tokenizer, answers: of shards without a manifest, whose every other word is taken as it is.
     """
     named = expand(patterns)
     folder = _one_folder(named)
-    data = manifest.load(folder, DataManifest)
+    source = sources.find(
+        [shard.path for shard in named],
+        columns,
+        split=split,
+        beside=features,
+        tokenizer=tokenizer,
+        answers=answers,
+    )
+    data = source.data
     chosen = _choose_split(named, data, split, allow_split)
     if any(shard.whole for shard in named):
         _check_whole(folder, chosen, data, split)
@@ -115,12 +127,10 @@ def open_shards(
         raise ShardError(
             " ".join(patterns), f"names no shard of split '{split}'", expected=f"one of {splits}"
         )
-    vocabulary = _check_tokenizer(folder, data)
-    beside = features or folder.parent / "features"
-    manifests = {name: manifest.load(beside / name, FeatureManifest) for name in columns}
+    vocabulary = _check_tokenizer(source.tokenizer, data)
     with closing(Tars()) as tars, ThreadPoolExecutor(OPENERS, "open") as openers:
-        shards = list(openers.map(lambda path: _open(path, data, beside, manifests, tars), chosen))
-    return ShardSet(folder, data, manifests, shards, len(named) - len(chosen), vocabulary)
+        shards = list(openers.map(lambda path: _open(path, source, tars), chosen))
+    return ShardSet(source, shards, len(named) - len(chosen), vocabulary)
 
 
 def _one_folder(named: list[Named]) -> Path:
@@ -167,9 +177,8 @@ def _check_whole(folder: Path, chosen: list[Path], data: DataManifest, split: st
         )
 
 
-def _check_tokenizer(folder: Path, data: DataManifest) -> int:
+def _check_tokenizer(path: Path, data: DataManifest) -> int:
     """The size of the tokenizer's vocabulary, once it is the file that the manifest names."""
-    path = folder / "tokenizer.json"
     found = sha256_file(path) if path.is_file() else "no such file"
     if found != data.tokenizer.sha256:
         raise MismatchError(
@@ -185,36 +194,41 @@ def _check_tokenizer(folder: Path, data: DataManifest) -> int:
         raise MismatchError(path, f"is no tokenizer: {error}", fix="rebuild the shards") from None
 
 
-def _open(
-    path: Path, data: DataManifest, features: Path, manifests: dict[str, FeatureManifest], tars: Tars
-) -> Shard:
-    records, facts = index.load(path), data.shards[path.stem]
-    records.member("json", path)
-    check_facts(path, records, data.shards)
+def _open(path: Path, source: Source, tars: Tars) -> Shard:
+    whole, facts = index.load(path), source.data.shards[path.stem]
+    if source.listed:
+        check_facts(path, whole, source.data.shards)
+    records = whole.only(["json"], path)
     if not records.hashed:
         complete_records(tars, path, records)
     records = records.lean(RECORD_FIELDS)
-    columns = {
-        name: _open_column(path, records, features / name, known, tars) for name, known in manifests.items()
-    }
-    return Shard(path, facts.dataset, facts.split, records, columns)
+    columns = {name: _open_column(name, path, whole, records, source, tars) for name in source.features}
+    return Shard(path, facts.dataset, facts.split, records, facts.index or fingerprint(whole), columns)
 
 
-def _open_column(shard: Path, records: Index, folder: Path, known: FeatureManifest, tars: Tars) -> Column:
-    path = folder / shard.name
-    found = index.load(path)
-    for suffix in known.suffixes:
-        found.member(suffix, path)
-    check_keys(path, found, shard, records)
-    check_facts(path, found, known.shards)
-    if not found.hashed:
+def _open_column(name: str, shard: Path, whole: Index, records: Index, source: Source, tars: Tars) -> Column:
+    """whole: the index of the record shard with every member, among them perhaps the column's."""
+    path, known = source.column(name, shard), source.features[name]
+    tar = whole if path == shard else _beside(path, shard, records, known)
+    found = tar.only(known.suffixes, path)
+    if path == shard or not found.hashed:  # where several columns share a row, its flags are of none
         complete_column(tars, path, found, known)
-    return Column(path, found.lean(COLUMN_FIELDS, records.names))
+    facts = known.shards.get(path.stem)
+    stated = facts.index if facts else ""
+    return Column(path, found.lean(COLUMN_FIELDS, records.names), stated or fingerprint(tar))
+
+
+def _beside(path: Path, shard: Path, records: Index, known: FeatureManifest) -> Index:
+    found = index.load(path)
+    check_keys(path, found, shard, records)
+    if known.weights.source != UNLISTED:
+        check_facts(path, found, known.shards)
+    return found
 
 
 def check_keys(path: Path, found: Index, shard: Path, records: Index) -> None:
     """MismatchError unless the tar at `path` holds the pictures of the record shard, in its order."""
-    if not np.array_equal(found.names, records.names):
+    if found.names.tobytes() != records.names.tobytes():
         raise MismatchError(
             path,
             f"keys: not the same pictures as {shard}",
@@ -244,7 +258,7 @@ def _notes(shards: list[Shard]) -> list[str]:
     """A line per folder in which shards lie without their index."""
     opened = [(shard.path, shard.index) for shard in shards]
     opened += [(column.path, column.index) for shard in shards for column in shard.columns.values()]
-    bare = Counter(path.parent for path, known in opened if not known.hashed)
+    bare = Counter(path.parent for path in {path for path, known in opened if not known.hashed})
     return [
         f"{count} shard{'s' * (count > 1)} of {folder}/ without an index: payload bits are not checked"
         for folder, count in sorted(bare.items())

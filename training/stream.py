@@ -10,52 +10,57 @@ start again with it, and the same batches follow. Threads change the speed and n
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from msgspec import structs
+from tokenizers import Tokenizer
 
 from contract.errors import ShardError
-from contract.geometry import affine
-from contract.index import ABSENT
-from contract.record import Record
-from contract.seeds import rng
 from training.batch import Batch
-from training.batching import collate, masking
+from training.batching import collate
 from training.batching.columns import Columns
-from training.batching.eligible import eligible, weigh
+from training.batching.eligible import Eligible, eligible, weigh
 from training.batching.faults import Faults, Unreadable
-from training.batching.mixture import Span, endless, one_pass
-from training.batching.needs import need
+from training.batching.garbage import what_is_there_left_alone
+from training.batching.mixture import Span, endless, one_pass, shared
+from training.batching.needs import Need, need
 from training.batching.plan import Change, Plan, Planner
+from training.batching.tokenising import tokenised
+from training.batching.transfer import Batches, Transfer
+from training.batching.visibility import Visibility
 from training.config import Masking
 from training.reading.meter import Meter
 from training.reading.tars import Tars
 from training.schedule import value_at
-from training.shards import Place, ShardSet
+from training.shards import ShardSet
 
 
 class Stream:
     """Batches of one split, in an order that one integer fixes.
 
-    tasks: which texts are taken (batching/needs.py). batch: pictures. texts_per_image: int, or None: all.
-    epochs: of the whole run, for a masking ratio that changes on the way.
+    tasks: which texts are taken: names (batching/needs.py), or names with needs of one's own. batch:
+    pictures. rows: the pictures to take, instead of all that have a usable text. texts_per_image: int, or
+    None: all. epochs: of the whole run, for a masking ratio that changes on the way.
     stop: position at which to end (None: never); only then are the datasets taken one after another, and
     the last batch of each can be short. shuffle: global, window (of `window` shards) or none. datasets: the
     weights of those that take turns, by default an epoch of each in the same time. negatives: K mined
-    pictures per text; text_negatives: at most, of those that its dataset gives. part: "train" or
+    pictures per text; text_negatives: at most, of those that its dataset gives; swaps: at most, of changed
+    texts that the annotations make false. named: the boxes of what texts name are told. part: "train" or
     "development" of the rows, split by `development`. on_error: `stop` or `skip` at a picture that cannot be
-    read, of which `max_skipped` are left out, see `faults.found`. change: of each text before it is shown.
+    read, of which `max_skipped` are left out in a whole run; skipped: those that were before, as `left_out`
+    gives them. change: of each text before it is shown. tokenizer: in the place of that of the shards. rank,
+    world: this process among those that share the batches: it takes every `world`-th.
     """
 
     def __init__(
         self,
         shards: ShardSet,
-        tasks: Sequence[str],
+        tasks: Sequence[str] | Mapping[str, Need],
         *,
         batch: int,
         seed: int = 0,
@@ -66,8 +71,11 @@ class Stream:
         mask: Masking | None = None,
         epochs: float = 1,
         max_tokens: int = 64,
+        tokenizer: Tokenizer | None = None,
         negatives: int = 0,
         text_negatives: int = 0,
+        swaps: int = 0,
+        named: bool = False,
         position: int = 0,
         stop: int | None = None,
         threads: int = 2,
@@ -76,23 +84,30 @@ class Stream:
         part: str = "train",
         on_error: str = "stop",
         max_skipped: int = 100,
+        skipped: Iterable[str] = (),
         change: Change | None = None,
+        rows: list[Eligible] | None = None,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        self.shards, self.needs = shards, {task: need(task) for task in tasks}
+        self.shards = shards
+        self.needs = dict(tasks) if isinstance(tasks, Mapping) else {task: need(task) for task in tasks}
         self.batch, self.seed, self.max_tokens = batch, seed, max_tokens
         self.mask, self.epochs, self.negatives = mask or Masking(), epochs, negatives
-        self.text_negatives = text_negatives
-        self.position, self.stop = position, stop
+        self.text_negatives, self.swaps, self.named = text_negatives, swaps, named
+        self.position, self.stop = position, stop  # position: of all processes, once each had its turn
+        self.rank, self.world = rank, world
         self.threads, self.ahead = threads, ahead
         self.waited = 0.0  # seconds that the consumer stood still for data
+        self.tokenizer = tokenizer
         self.truncated = 0  # texts cut at max_tokens
         self._answers = {answer: number for number, answer in enumerate(shards.answers)}
         self._tars = Tars()
-        self.faults = Faults(on_error, max_skipped)
+        self.faults = Faults(on_error, max_skipped, skipped)
         self._columns = Columns(shards, self._tars, threads)
-        self._unmasked = lru_cache(maxsize=4096)(self._all_visible)
+        self._visibility = Visibility(shards.features, self.mask.kind, seed)
         counted = {need.counted for need in self.needs.values() if need.counted}
-        found = eligible(shards, counted, part, development)
+        found = eligible(shards, counted, part, development) if rows is None else rows
         self.datasets, self.weights = weigh(found, batch, datasets or {})
         self.planner = Planner(
             shards,
@@ -103,6 +118,7 @@ class Stream:
             window=window,
             texts_per_image=texts_per_image,
             negatives=negatives,
+            swaps=swaps,
             datasets=self.datasets,
             faults=self.faults,
             change=change,
@@ -113,30 +129,58 @@ class Stream:
         return sum(map(len, self.datasets))
 
     def __iter__(self) -> Generator[Batch, None, None]:
+        return self.on(torch.device("cpu"))
+
+    def on(self, device: torch.device) -> Generator[Batch, None, None]:
+        """The batches on a device; to a CUDA device each is copied while the step works on the one before."""
+        with closing(self._moved(device)) as batches:
+            while (turn := self._next(batches)) is not None:
+                self.position, batch = turn
+                if batch is not None:
+                    yield batch
+
+    def _next(self, batches: Batches) -> tuple[int, Batch | None] | None:
+        started = time.perf_counter()
+        turn = next(batches, None)
+        self.waited += time.perf_counter() - started
+        return turn
+
+    def _moved(self, device: torch.device) -> Batches:
+        if device.type != "cuda":
+            return self._batches()
+        if not self.mask.drops:
+            self._columns.pin()
+        return Transfer(device, self.meter, packed=self.mask.drops).ahead(self._batches())
+
+    def _batches(self) -> Batches:
         if not len(self):
             raise ShardError(self.shards.folder, "no picture has a text for the tasks of this run")
-        with ThreadPoolExecutor(self.threads, "stream") as readers, ThreadPoolExecutor(1, "plan") as planner:
-            pending: deque[Future[Batch | None]] = deque()
-            spans = self.spans()
+        with (
+            ThreadPoolExecutor(self.threads, "columns") as columns,
+            ThreadPoolExecutor(1, "plan") as planner,
+            what_is_there_left_alone(),
+        ):
+            begun = (
+                (end, planner.submit(self._assemble, span, columns))
+                for span, end in shared(self.spans(), self.rank, self.world)
+            )
+            pending = deque(islice(begun, self.ahead))
             try:
-                while True:
-                    while len(pending) < self.ahead and (span := next(spans, None)) is not None:
-                        pending.append(planner.submit(self._assemble, span, readers))
-                    if not pending:
-                        return
-                    started = time.perf_counter()
-                    batch = pending.popleft().result()
-                    self.waited += time.perf_counter() - started
-                    if batch is not None:
-                        self.position = batch.position
-                        yield batch
+                while pending:
+                    end, batch = pending.popleft()
+                    pending.extend(islice(begun, 1))
+                    yield end, batch.result()
             finally:
-                for future in pending:
-                    future.cancel()
+                for _, batch in pending:
+                    batch.cancel()
 
     def close(self) -> None:
         """Close the shards' files."""
         self._tars.close()
+
+    def left_out(self) -> dict[str, str]:
+        """The pictures that the batches so far had to do without: "shard:row" → why, "" if known before."""
+        return self.faults.skipped(self.position)
 
     @property
     def meter(self) -> Meter:
@@ -144,102 +188,64 @@ class Stream:
         return self._tars.meter
 
     def spans(self) -> Iterator[Span]:
-        """The batches to come."""
+        """The batches to come, of all processes."""
         if self.stop is None:
             return endless(self.weights, self.batch, self.position)
         return one_pass([len(dataset) for dataset in self.datasets], self.batch, self.position, self.stop)
 
-    def _assemble(self, span: Span, readers: ThreadPoolExecutor) -> Batch | None:
+    def _assemble(self, span: Span, columns: ThreadPoolExecutor) -> Batch | None:
         """The batch of a span, planned again for as long as pictures of it turn out to be damaged.
 
         What is left out depends on the files alone, so the order of the rest is the same from any start.
-        None: nothing was left.
+        None: nothing was left. Planning and reading take turns: a planner beside the readers would hold
+        Python while they wait for it, and their bytes leave the processor's cache before they are hashed.
         """
         while True:
             try:
-                plan = self.planner.plan(span, readers)
-                return self._batch(plan, span.end, readers) if plan.anchors else None
+                plan = self.planner.plan(span)
+                return self._batch(plan, span.end, columns) if plan.anchors else None
             except Unreadable as found:
-                self.faults.add(found.faults)
+                self.faults.add(found.faults, span.end)
 
-    def _batch(self, plan: Plan, position: int, readers: ThreadPoolExecutor) -> Batch:
-        columns = self._columns.read(plan.places, readers)
+    def _batch(self, plan: Plan, position: int, columns: ThreadPoolExecutor) -> Batch:
         with self.meter.measure("assemble"):
-            return self._assembled(plan, position, columns)
+            fields = self._assembled(plan, position)
+        return Batch(**fields, **self._columns.read(plan.places, columns))
 
-    def _assembled(self, plan: Plan, position: int, columns: dict[str, Any]) -> Batch:
+    def _assembled(self, plan: Plan, position: int) -> dict[str, Any]:
+        """All of a batch but its features."""
         rows = plan.rows
-        wanted = any(need.regions for need in self.needs.values())
-        chosen, given = collate.with_negatives(plan.chosen, self.text_negatives)
+        wanted = self.named or any(need.regions for need in self.needs.values())
+        chosen, false = collate.with_negatives(plan.chosen, self.text_negatives, self.swaps)
+        if self.tokenizer:
+            chosen = [structs.replace(entry, text=tokenised(entry.text, self.tokenizer)) for entry in chosen]
         self.truncated += sum(len(entry.text.tokens) > self.max_tokens for entry in chosen)
-        return Batch(
+        return dict(
             position=position,
             progress=self._progress(position),
             keys=plan.keys,
             groups=[record.group for record in plan.records],
-            **columns,
-            **self._masks(plan),
+            **self._visibility.of(plan, self._ratios(plan), self._columns.absent),
             place=collate.places(plan.records, self.shards.features),
             **collate.texts(chosen, self._answers, self.max_tokens),
             **collate.regions(chosen, plan.records[: plan.anchors], wanted, self.max_tokens),
+            **collate.named(chosen, plan.records[: plan.anchors], self.named),
             rows=collate.rows(chosen, self.needs),
             **collate.targets(chosen, rows, plan.keys),
             **collate.negatives(chosen, plan.near, rows, self.negatives),
-            neg_text=given,
+            **false,
         )
 
     def _progress(self, position: int) -> float:
         return min(1.0, position / (self.epochs * len(self)))
-
-    def _masks(self, plan: Plan) -> dict[str, Any]:
-        """visible and hidden [P, N] of every column: one draw per picture, projected onto each grid."""
-        columns = self.shards.features
-        lattice = next((known.grid for known in columns.values()), 1)
-        visible: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in columns}
-        hidden: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in columns}
-        for place, epoch, record, key in zip(plan.places, plan.epochs, plan.records, plan.keys, strict=True):
-            ratio = self._ratio(epoch, plan.dataset)
-            drawn = self._drawn(lattice, ratio, epoch, record, key) if ratio else None
-            for name in columns:
-                tokens, masked = self._projected(name, lattice, drawn, record)
-                there = ~self._absent(place, name)
-                visible[name].append(tokens & there)
-                hidden[name].append(masked & there)
-        return {"visible": _stacked(visible), "hidden": _stacked(hidden)}
 
     def _epochs(self, dataset: int) -> float:
         """How often a dataset is seen in the whole run: weights give one more of it, another less."""
         share = self.weights[dataset] / sum(self.weights) * len(self) / len(self.datasets[dataset])
         return self.epochs * share
 
-    def _ratio(self, epoch: int, dataset: int) -> float:
-        progress = epoch / max(1, self._epochs(dataset) - 1)
-        return value_at(self.mask.ratio, self.mask.ratio_end, progress)
-
-    def _projected(
-        self, name: str, lattice: int, drawn: NDArray[np.bool_] | None, record: Record
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """A drawn mask on a column's tokens; None hides nothing, and is the same for pictures of one size."""
-        if drawn is None:
-            return self._unmasked(name, record.width, record.height)
-        known = self.shards.features[name]
-        into = affine(known.transform, record.width, record.height)
-        return masking.project(drawn, lattice, into, known.grid, known.cls)
-
-    def _all_visible(self, name: str, width: int, height: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        known = self.shards.features[name]
-        into = affine(known.transform, width, height)
-        return masking.project(np.ones(1, np.bool_), 1, into, known.grid, known.cls)
-
-    def _drawn(self, lattice: int, ratio: float, epoch: int, record: Record, key: str) -> NDArray[np.bool_]:
-        """The mask of a picture in an epoch, in picture coordinates."""
-        boxes = np.array(record.regions.box, np.float64).reshape(-1, 4)
-        return masking.draw(self.mask.kind, rng(self.seed, "mask", epoch, key), lattice, ratio, boxes)
-
-    def _absent(self, place: Place, name: str) -> np.bool_:
-        flags = self.shards.shards[place.shard].columns[name].index.rows["flags"][place.row]
-        return np.bool_(int(flags) & ABSENT)
-
-
-def _stacked(rows: dict[str, list[NDArray[np.bool_]]]) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(np.stack(masks)) for name, masks in rows.items()}
+    def _ratios(self, plan: Plan) -> dict[int, float]:
+        """The share that is hidden, in each epoch of a plan."""
+        last = max(1, self._epochs(plan.dataset) - 1)
+        ratio, ratio_end = self.mask.ratio, self.mask.ratio_end
+        return {epoch: value_at(ratio, ratio_end, epoch / last) for epoch in set(plan.epochs)}

@@ -83,6 +83,11 @@ def of_error(error: FuselineError) -> Fault:
     return Fault(error.where, problem, error.fix or FETCH.format(error.where))
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 fault`, `2 faults`."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def columns(data: Path) -> tuple[list[Column], list[Fault]]:
     """The records in `data`, then the columns beside it; and the manifests that cannot be read.
 
@@ -241,7 +246,8 @@ def check_keys(found: Sequence[Column], shard: str) -> Iterator[Fault]:
         other = keys(path)
         if known is not None and other is not None and known != other:
             odd = sorted(set(known) ^ set(other))
-            yield fault(path, f"{len(odd)} keys differ from those of {first}, such as {odd[0]}")
+            such = f"{counted(len(odd), 'key')} not in both, such as {odd[0]}" if odd else "in another order"
+            yield fault(path, f"its keys are not those of {first}: {such}")
 
 
 def keys(path: Path) -> list[str] | None:

@@ -1,6 +1,6 @@
 """Self-contained shards for tools that want one tar: records, features and negatives side by side.
 
-A thumbnail comes along where the records have one. The trainer reads the columns, not these.
+A thumbnail comes along where the records have one. The trainer reads these like the columns they are made of.
 """
 
 import argparse

@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
         faults += verify(columns, args.deep, args.workers)
     for fault in faults:
         print(f"{fault.where}: {fault.problem}\n  fix:      {fault.fix}")
-    said = f"{len(faults)} faults in {len({fault.where for fault in faults})} places" if faults else "sound"
+    places = verifying.counted(len({fault.where for fault in faults}), "place")
+    said = f"{verifying.counted(len(faults), 'fault')} in {places}" if faults else "sound"
     print(f"{args.data}: {_extent(columns, args.deep)}: {said}")
     return 1 if faults else 0
 
@@ -82,7 +83,8 @@ def _extent(columns: list[Column], deep: bool) -> str:
     """How much was read."""
     tars = sum(column.tar(shard).is_file() for column in columns for shard in column.manifest.shards)
     depth = "every byte and every member" if deep else "every byte"
-    return f"{tars} tars in {len(columns)} folders, {depth} checked" if tars else "nothing checked"
+    folders = verifying.counted(len(columns), "folder")
+    return f"{verifying.counted(tars, 'tar')} in {folders}, {depth} checked" if tars else "nothing checked"
 
 
 def verify(columns: list[Column], deep: bool, workers: int) -> list[Fault]:

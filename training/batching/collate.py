@@ -1,16 +1,19 @@
 """Chosen pictures and texts → the index tensors of a batch (features are read elsewhere)."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from msgspec import Struct
+from numpy.typing import NDArray
 from torch import Tensor
 
 from contract.geometry import affine
 from contract.manifest import FeatureManifest
 from contract.record import NegText, Record, Text
+from training.batch import KINDS
 from training.batching.needs import Need
 from training.shards import Place
 
@@ -18,27 +21,48 @@ MEMBERS = 5  # of a CIRR image set without its reference
 
 
 class Chosen(Struct):
-    """A text of a batch. picture: into the plan's anchors. target, members: pictures that an edit names."""
+    """A text of a batch. picture: into the plan's anchors. target, members: pictures that an edit names.
+    swapped: changes that make it false; kind: what is false in it, "" in a text of the record.
+    """
 
     text: Text
     picture: int
     target: Place | None = None
     members: list[Place] = []
+    swapped: list[NegText] = []
+    kind: str = ""
 
 
-def with_negatives(chosen: Sequence[Chosen], count: int) -> tuple[list[Chosen], Tensor]:
-    """The texts with up to `count` that their dataset gives as false appended, and these' rows [T, count].
+def with_negatives(
+    chosen: Sequence[Chosen], given: int, swapped: int
+) -> tuple[list[Chosen], dict[str, Tensor]]:
+    """The texts with false ones of each appended, and their rows: neg_text [T, given], swapped [T, swapped].
 
     An appended text is of its original's picture, and no task takes it by itself.
     """
     everything = list(chosen)
-    table = np.full((len(chosen), count), -1, np.int64)
-    for row, entry in zip(table, chosen, strict=True):
-        given = entry.text.negatives[:count]
-        row[: len(given)] = np.arange(len(everything), len(everything) + len(given))
-        everything += [Chosen(_alone(entry.text.id, negative), entry.picture) for negative in given]
-    none = np.full((len(everything) - len(chosen), count), -1, np.int64)
-    return everything, torch.from_numpy(np.concatenate([table, none]))
+    rows = {
+        "neg_text": _append(everything, chosen, [entry.text.negatives[:given] for entry in chosen], given),
+        "swapped": _append(everything, chosen, [entry.swapped[:swapped] for entry in chosen], swapped),
+    }
+    lacking = {name: len(everything) - len(table) for name, table in rows.items()}
+    return everything, {
+        name: torch.from_numpy(np.pad(table, ((0, lacking[name]), (0, 0)), constant_values=-1))
+        for name, table in rows.items()
+    }
+
+
+def _append(
+    everything: list[Chosen], chosen: Sequence[Chosen], false: Sequence[Sequence[NegText]], count: int
+) -> NDArray[np.int64]:
+    """Append what is false instead of each text, and tell its rows [T, count]."""
+    if not count:
+        return _table([()] * len(chosen), 0)
+    rows = []
+    for entry, texts in zip(chosen, false, strict=True):
+        rows.append(range(len(everything), len(everything) + len(texts)))
+        everything += [Chosen(_alone(entry.text.id, text), entry.picture, kind=text.kind) for text in texts]
+    return _table(rows, count)
 
 
 def _alone(of: str, negative: NegText) -> Text:
@@ -49,18 +73,16 @@ def texts(chosen: Sequence[Chosen], answers: dict[str, int], max_tokens: int) ->
     """Tokens, their mask, and what is known of each text."""
     kept = [entry.text.tokens[:max_tokens] for entry in chosen]
     longest = max((len(tokens) for tokens in kept), default=0) or 1
-    tokens = np.zeros((len(kept), longest), np.int64)
-    for row, ids in zip(tokens, kept, strict=True):
-        row[: len(ids)] = ids
     lengths = np.array([len(ids) for ids in kept], np.int64)
     known = [answers.get(entry.text.answer or "", -1) for entry in chosen]
     return {
-        "tokens": torch.from_numpy(tokens),
+        "tokens": torch.from_numpy(_table(kept, longest, 0)),
         "token_mask": torch.from_numpy(np.arange(longest) < lengths[:, None]),
         "text_picture": _ints([entry.picture for entry in chosen]),
         "text_id": [entry.text.id for entry in chosen],
         "text_type": [entry.text.type for entry in chosen],
         "answer": _ints(known),
+        "kind": _ints([KINDS.index(entry.kind) if entry.kind else -1 for entry in chosen]),
     }
 
 
@@ -82,7 +104,9 @@ class Sized(Protocol):
 def places(pictures: Sequence[Sized], columns: Mapping[str, FeatureManifest]) -> dict[str, Tensor]:
     """Per column [P, 4]: scale and shift, x before y, of each picture's way into the encoder's input."""
     return {
-        name: torch.tensor([_place(known, picture.width, picture.height) for picture in pictures])
+        name: torch.from_numpy(
+            np.array([_place(known, picture.width, picture.height) for picture in pictures], np.float32)
+        )
         for name, known in columns.items()
     }
 
@@ -128,12 +152,30 @@ def regions(
     }
 
 
+def named(chosen: Sequence[Chosen], records: Sequence[Record], wanted: bool) -> dict[str, Tensor]:
+    """Texts with the boxes of what they name, and of all else in the picture that goes by the same name.
+
+    That is what must be hidden if nothing is to be left that the text is true of.
+    """
+    first = np.cumsum([0, *(len(record.regions.id) for record in records)])
+    found = [
+        (number, int(first[entry.picture]) + row)
+        for number, entry in enumerate(chosen if wanted else ())
+        for row in _named(entry.text, records[entry.picture].regions.name)
+    ]
+    return {"named": _ints(found).reshape(-1, 2)}
+
+
+def _named(text: Text, names: list[str]) -> list[int]:
+    """Rows of a picture's regions."""
+    own = {*text.about, *(row for rows in text.span_regions for row in rows)}
+    called = {names[row] for row in own} - {""}
+    return [row for row, name in enumerate(names) if row in own or name in called]
+
+
 def targets(chosen: Sequence[Chosen], rows: Mapping[Place, int], keys: Sequence[str]) -> dict[str, Any]:
     """Targets and image sets as rows of the batch's pictures, which have these keys."""
-    members = np.full((len(chosen), MEMBERS), -1, np.int64)
-    for row, entry in zip(members, chosen, strict=True):
-        found = [rows[place] for place in entry.members[:MEMBERS]]
-        row[: len(found)] = found
+    members = [[rows[place] for place in entry.members[:MEMBERS]] for entry in chosen]
     hard = [rows[entry.target] if entry.target else -1 for entry in chosen]
     soft = [
         (text, row)
@@ -143,7 +185,7 @@ def targets(chosen: Sequence[Chosen], rows: Mapping[Place, int], keys: Sequence[
     ]
     return {
         "target": _ints(hard),
-        "members": torch.from_numpy(members),
+        "members": torch.from_numpy(_table(members, MEMBERS)),
         "soft": _ints(soft).reshape(-1, 2),
     }
 
@@ -152,12 +194,17 @@ def negatives(
     chosen: Sequence[Chosen], near: Sequence[Sequence[Place]], rows: Mapping[Place, int], count: int
 ) -> dict[str, Any]:
     """Negative pictures [T, K] from each anchor's resolved neighbours."""
-    table = np.full((len(chosen), count), -1, np.int64)
-    for row, entry in zip(table, chosen, strict=True):
-        found = [rows[place] for place in near[entry.picture]][:count]
-        row[: len(found)] = found
-    return {"neg_picture": torch.from_numpy(table)}
+    found = [[rows[place] for place in of_anchor[:count]] for of_anchor in near]
+    return {"neg_picture": torch.from_numpy(_table([found[entry.picture] for entry in chosen], count))}
+
+
+def _table(lists: Sequence[Sequence[int]], width: int, fill: int = -1) -> NDArray[np.int64]:
+    """Lists of at most `width` numbers as the rows of one array, filled up."""
+    table = np.full((len(lists), width), fill, np.int64)
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    table[np.arange(width) < lengths[:, None]] = np.fromiter(chain.from_iterable(lists), np.int64)
+    return table
 
 
 def _ints(values: Sequence[Any]) -> Tensor:
-    return torch.tensor(values, dtype=torch.int64)
+    return torch.from_numpy(np.array(values, np.int64))

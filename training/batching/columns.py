@@ -1,23 +1,22 @@
 """Features of the pictures of a plan, read side by side into reused memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from contract.index import ABSENT
+from contract.errors import ShardError
 from contract.manifest import FeatureManifest
-from training.batching.faults import all_read, attempt
+from training.batching.faults import Fault, Unreadable
 from training.reading.buffers import Buffers
-from training.reading.tars import Tars, read_array
+from training.reading.members import Member, Reader, Rows
+from training.reading.tars import Tars
 from training.shards import Place, ShardSet
 
-Arrays = dict[str, dict[str, NDArray[Any]]]  # column → member → [P, …]
+Arrays = dict[str, dict[str, Rows]]  # column → member → [P, …]
 
 
 class Columns:
@@ -27,35 +26,63 @@ class Columns:
         self._shards, self._tars, self._threads = shards, tars, threads
         members = [suffix for known in shards.features.values() for suffix in known.suffixes]
         self._pools = {suffix: Buffers() for suffix in members}
+        self._member = lru_cache(maxsize=None)(self._open_member)
 
     def read(self, places: Sequence[Place], readers: ThreadPoolExecutor) -> dict[str, Any]:
-        """`features` and `scales` of a batch of these pictures; Unreadable names those that are damaged."""
+        """`features` and `scales` of a batch of these pictures; Unreadable names those that are damaged.
+
+        A task a thread, for one a picture would cost more than its reads.
+        """
         arrays = {name: self._arrays(known, len(places)) for name, known in self._shards.features.items()}
-        parts = np.array_split(np.arange(len(places)), self._threads)
-        all_read(chain.from_iterable(readers.map(lambda part: self._part(places, part, arrays), parts)))
-        tensors = {name: list(map(torch.from_numpy, members.values())) for name, members in arrays.items()}
+        parts = [range(first, len(places), self._threads) for first in range(self._threads)]
+        faults = list(chain.from_iterable(readers.map(lambda part: self._part(places, part, arrays), parts)))
+        if faults:
+            raise Unreadable(faults)
+        tensors = {
+            name: [torch.from_numpy(rows.array) for rows in members.values()]
+            for name, members in arrays.items()
+        }
         return {
             "features": {name: tokens for name, (tokens, *_) in tensors.items()},
             "scales": {name: scales[0] for name, (_, *scales) in tensors.items() if scales},
         }
 
-    def _arrays(self, known: FeatureManifest, pictures: int) -> dict[str, NDArray[Any]]:
+    def pin(self) -> None:
+        """Read into page-locked memory from now on, from which a CUDA device copies by itself."""
+        for pool in self._pools.values():
+            pool.pinned = True
+
+    def absent(self, place: Place, name: str) -> bool:
+        """Whether the encoder of a column could not take the picture, whose row is zeros then."""
+        return self._member(place.shard, name, self._shards.features[name].suffixes[0]).absent(place.row)
+
+    def _arrays(self, known: FeatureManifest, pictures: int) -> dict[str, Rows]:
         """A column's members: tokens [P, N, D], and the scales [P, N] of int8."""
-        tokens, *scales = known.suffixes
-        shape = (pictures, known.tokens, known.width)
-        made = {tokens: self._pools[tokens].array(shape, known.dtype)}
-        return made | {name: self._pools[name].array(shape[:2], "float32") for name in scales}
+        return {
+            suffix: Rows(self._pools[suffix].array((pictures, *shape), dtype))
+            for suffix, (shape, dtype) in known.arrays.items()
+        }
 
-    def _part(self, places: Sequence[Place], numbers: NDArray[np.int64], arrays: Arrays) -> list[Any]:
-        """One thread's share of a batch: a task for each picture would cost more than its reads."""
-        return [attempt(partial(self._picture, int(number), arrays), places[number]) for number in numbers]
+    def _part(self, places: Sequence[Place], numbers: Iterable[int], arrays: Arrays) -> list[Fault]:
+        """Read one thread's share of a batch → the pictures of it that are damaged."""
+        faults = []
+        with Reader(self._tars) as reader:
+            for number in numbers:
+                try:
+                    self._picture(reader, places[number], number, arrays)
+                except ShardError as error:
+                    faults.append(Fault(places[number], error))
+        return faults
 
-    def _picture(self, number: int, arrays: Arrays, place: Place) -> None:
+    def _picture(self, reader: Reader, place: Place, number: int, arrays: Arrays) -> None:
         for name, members in arrays.items():
-            column = self._shards.shards[place.shard].columns[name]
-            absent = int(column.index.rows["flags"][place.row]) & ABSENT
-            for suffix, array in members.items():
-                if absent:  # a looked-up picture that the encoder could not take: it will be invisible
-                    array[number] = 0
+            for suffix, out in members.items():
+                member = self._member(place.shard, name, suffix)
+                if member.absent(place.row):  # a looked-up one: it will be invisible
+                    out.array[number] = 0
                 else:
-                    read_array(self._tars, column.path, column.index, place.row, suffix, array[number])
+                    reader.array(member, place.row, out, number)
+
+    def _open_member(self, shard: int, name: str, suffix: str) -> Member:
+        column = self._shards.shards[shard].columns[name]
+        return Member(column.path, column.index, suffix)

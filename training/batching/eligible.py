@@ -7,6 +7,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from contract.errors import unknown_name
+from contract.index import COUNTED
 from contract.seeds import uniforms
 from training.shards import ShardSet
 
@@ -50,3 +51,15 @@ def weigh(found: list[Eligible], batch: int, weights: Mapping[str, int]) -> tupl
             raise unknown_name("train.datasets", "dataset", name, by_name)
     taken = [dataset for dataset in found if len(dataset) and (not weights or dataset.dataset in weights)]
     return taken, [weights.get(dataset.dataset, -(-len(dataset) // batch)) for dataset in taken]
+
+
+def texts_of(shards: ShardSet, datasets: Iterable[Eligible], counted: str | None) -> int | None:
+    """How many texts of these rows a task can use, by the index; None for a task that takes no text."""
+    if counted is None:
+        return None
+    total, kind = 0, COUNTED.index(counted)
+    for dataset in datasets:
+        for shard in np.unique(dataset.shard):
+            rows = dataset.row[dataset.shard == shard]
+            total += int(shards.shards[shard].index.rows["texts"][rows, kind].sum())
+    return total

@@ -1,48 +1,65 @@
-"""Mined negatives: the tars of `negatives/`, which lie beside the records' and hold the same keys."""
+"""Negatives: the tars of `negatives/`, beside the records' and with the same keys, or the record tars."""
 
 from pathlib import Path
 
-from contract import codec, index, manifest
-from contract.errors import MismatchError
-from contract.index import Index
-from contract.manifest import NegativesManifest
-from training.reading.tars import Tars, read_member
+from contract import codec, index
+from contract.errors import MismatchError, ShardError
+from contract.record import Negatives, NegText, Text
+from training.batching.order import choose_texts
+from training.reading.members import Member, Reader
+from training.reading.tars import Tars
 from training.shards import COLUMN_FIELDS, Shard, ShardSet, check_facts, check_keys
 
 MEMBER = "neg.json"
 
 
 class Mined:
-    """Neighbours of pictures, each tar opened and checked when it is first asked.
+    """Neighbours of pictures and changed texts, each tar opened and checked when it is first asked.
 
     MismatchError when the folder was mined for fewer than `count` per picture or from other shards.
     """
 
     def __init__(self, shards: ShardSet, tars: Tars, count: int) -> None:
-        self.folder, self._tars = shards.folder.parent / "negatives", tars
-        self._facts = manifest.load(self.folder, NegativesManifest)
-        self._open: dict[Path, Index] = {}
-        if count > self._facts.per_picture:
+        self._source, self._tars = shards.source, tars
+        self._vocabulary = shards.vocabulary
+        self._facts = shards.source.mining()
+        self._open: dict[Path, Member] = {}
+        if self._facts and count > self._facts.per_picture:
             raise MismatchError(
-                self.folder,
-                "holds fewer negatives per picture than this run takes",
+                shards.folder,
+                "has fewer negatives per picture than this run takes",
                 found=self._facts.per_picture,
                 expected=f"at least {count}",
                 fix="raise negatives.pictures.num_negatives and mine again (dvc repro negatives)",
             )
 
-    def keys(self, shard: Shard, row: int) -> list[str]:
-        """Keys of the neighbours of the picture in that row of a record shard, nearest first."""
-        path = self.folder / shard.path.name
+    def read(self, shard: Shard, row: int) -> Negatives:
+        """Of the picture in that row of a record shard; neighbours nearest first."""
+        path = self._source.mined(shard.path)
         if path not in self._open:
             self._open[path] = self._load(path, shard)
-        known = self._open[path]
-        where = f"{path}: {shard.index.key(row)}.{MEMBER}"
-        member = read_member(self._tars, path, known, row, known.member(MEMBER, path))
-        return codec.decode_negatives(member, where).pictures.key
+        member = self._open[path]
+        where = member.where(row)
+        with Reader(self._tars) as reader:
+            found = codec.decode_negatives(reader.payload(member, row), where)
+        if not all(self._known(text) for of in found.texts.values() for text in of.swapped):
+            raise ShardError(where, "holds a token that the tokenizer does not know", fix="mine again")
+        return found
 
-    def _load(self, path: Path, shard: Shard) -> Index:
+    def _known(self, text: NegText) -> bool:
+        return all(0 <= token < self._vocabulary for token in text.tokens)
+
+    def _load(self, path: Path, shard: Shard) -> Member:
         found = index.load(path)
-        check_keys(path, found, shard.path, shard.index)
-        check_facts(path, found, self._facts.shards)
-        return found.lean(COLUMN_FIELDS, shard.index.names)
+        if path != shard.path:
+            check_keys(path, found, shard.path, shard.index)
+            if self._facts:
+                check_facts(path, found, self._facts.shards)
+        lean = found.only([MEMBER], path).lean(COLUMN_FIELDS, shard.index.names)
+        return Member(path, lean, MEMBER)
+
+
+def swaps(found: Negatives, text: Text, take: int, seed: int, key: str, epoch: int) -> list[NegText]:
+    """Up to `take` changes that make a text of a picture false; by and by the epochs show every one."""
+    known = found.texts[text.id].swapped if text.id in found.texts else []
+    return [known[row] for row in choose_texts(seed, f"{key} {text.id}", epoch, len(known), take)]

@@ -4,7 +4,7 @@ Training takes turns without end, by weights; a single pass takes the datasets o
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import count, islice
 from math import gcd
 
 import numpy as np
@@ -62,3 +62,10 @@ def one_pass(rows: Sequence[int], batch: int, position: int, stop: int) -> Itera
         taken = min(batch, left, stop - position)
         position += taken
         yield Span(dataset, start, taken, position)
+
+
+def shared(spans: Iterator[Span], rank: int, world: int) -> Iterator[tuple[Span, int]]:
+    """One process's of every `world` batches, and the position of the run once each process had its own."""
+    while turns := list(islice(spans, world)):
+        if rank < len(turns):
+            yield turns[rank], turns[-1].end

@@ -13,6 +13,7 @@ class Need(Struct, frozen=True):
     """counted: the index's count of usable texts (contract.index.COUNTED); None: the task takes no text.
 
     usable: the same, of one text. masked: what the mask hides is asked, so held-out pictures are masked too.
+    swaps: changed texts that are false are asked for.
     """
 
     counted: str | None
@@ -20,12 +21,13 @@ class Need(Struct, frozen=True):
     regions: bool = False
     targets: bool = False
     masked: bool = False
+    swaps: bool = False
 
 
 NEEDS = {
     "vqa": Need("vqa", is_vqa),
     "itc": Need("pairs", is_pair),
-    "itm": Need("pairs", is_pair),
+    "itm": Need("pairs", is_pair, swaps=True),
     "region": Need("region", is_region, regions=True),
     "cir": Need("cir", is_cir, targets=True),
     "mfm": Need(None, lambda _text: False, masked=True),

@@ -5,26 +5,25 @@ every picture that a text or a neighbour names is found among the given shards.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from functools import lru_cache
 
 from msgspec import Struct
 
 from contract.errors import ShardError
-from contract.record import Record, Text
+from contract.record import Near, Negatives, NegText, Record, Text
 from training.batching.collate import Chosen
 from training.batching.eligible import Eligible
-from training.batching.faults import Faults, all_read, attempt
+from training.batching.faults import Fault, Faults, all_read, attempt
 from training.batching.lookup import Lookup
-from training.batching.mined import Mined
+from training.batching.mined import Mined, swaps
 from training.batching.mixture import Span
 from training.batching.needs import Need
 from training.batching.order import Order, choose_texts
-from training.reading.tars import Tars, read_record
+from training.reading.members import Member, Reader, decode_record
+from training.reading.tars import Tars
 from training.shards import Place, ShardSet
 
 MAX_UNRESOLVED = 0.05  # share of mined negatives that may lie outside the given shards
-PART = 32  # records that a thread reads at a time: a task for each would cost more than its read
 ENOUGH = 1000  # negatives, before that share means something
 
 
@@ -69,6 +68,7 @@ class Planner:
         window: int,
         texts_per_image: int | None,
         negatives: int,
+        swaps: int,
         datasets: Sequence[Eligible],
         faults: Faults,
         change: Change | None = None,
@@ -76,29 +76,35 @@ class Planner:
         self.shards, self.needs, self.tars = shards, needs, tars
         self.seed, self.datasets, self.faults = seed, datasets, faults
         self.orders = [Order(of.counts, seed=seed, shuffle=shuffle, window=window) for of in datasets]
-        self.texts_per_image, self.negatives, self._change = texts_per_image, negatives, change
+        self.texts_per_image, self.negatives, self.swaps = texts_per_image, negatives, swaps
+        self._change = change
         self.wanted = self.unresolved = 0  # negatives asked for, and not among the given shards
         self._lookups: dict[str, Lookup] = {}
-        self._mined = Mined(shards, tars, negatives) if negatives else None
+        self._json = lru_cache(maxsize=None)(self._open_json)
+        self._mined = Mined(shards, tars, negatives) if negatives or swaps else None
 
-    def plan(self, span: Span, readers: ThreadPoolExecutor) -> Plan:
+    def plan(self, span: Span) -> Plan:
         """The batch of one dataset's rows, without those that are known to be damaged."""
         places, epochs = self.rows(span)
-        records = self._records(places, readers)
+        records = self._records(places)
         chosen = [
             self._chosen(text, number, places[number])
             for number, record in enumerate(records)
             for text in self._texts(record, self.key(places[number]), epochs[number])
             if self._complete(text, places[number])
         ]
-        near = all_read(attempt(self._near, place) for place in places)
+        mined = all_read(attempt(self._negatives, place) for place in places)
+        near = [self._near(place, found.pictures.key) for place, found in zip(places, mined, strict=True)]
+        for entry in chosen if self.swaps else ():
+            place, epoch = places[entry.picture], epochs[entry.picture]
+            entry.swapped = self._swapped(entry.text, mined[entry.picture], self.key(place), epoch)
         named = _named(places, chosen, near)
         return Plan(
             dataset=span.dataset,
             anchors=len(places),
             places=places + named,
             epochs=epochs + epochs[:1] * len(named),
-            records=records + self._records(named, readers),
+            records=records + self._records(named),
             keys=[self.key(place) for place in places + named],
             chosen=chosen,
             near=near,
@@ -117,14 +123,24 @@ class Planner:
         sound = [number for number, place in enumerate(places) if place not in self.faults]
         return [places[number] for number in sound], [int(epochs[number]) for number in sound]
 
-    def _records(self, places: list[Place], readers: ThreadPoolExecutor) -> list[Record]:
-        parts = [places[at : at + PART] for at in range(0, len(places), PART)]
-        read = readers.map(lambda part: [attempt(self._record, place) for place in part], parts)
-        return all_read(chain.from_iterable(read))
+    def _records(self, places: list[Place]) -> list[Record]:
+        """Decoded by this one thread, for Python runs no two; the system may read ahead of it."""
+        with Reader(self.tars) as reader:
+            for place in places:  # what fails here fails again below, and is counted there
+                attempt(lambda at: reader.announce(self._json(at.shard), at.row), place)
+            payloads = all_read(
+                attempt(lambda at: reader.payload(self._json(at.shard), at.row), place) for place in places
+            )
+        with self.tars.meter.measure("decode"):
+            return all_read(map(self._record, places, payloads))
 
-    def _record(self, place: Place) -> Record:
-        shard = self.shards.shards[place.shard]
-        return read_record(self.tars, shard.path, shard.index, place.row, self.shards.vocabulary)
+    def _record(self, place: Place, payload: memoryview) -> Record | Fault:
+        known = self.shards.vocabulary
+        return attempt(lambda at: decode_record(payload, self._json(at.shard), at.row, known), place)
+
+    def _open_json(self, shard: int) -> Member:
+        known = self.shards.shards[shard]
+        return Member(known.path, known.index, "json")
 
     def _texts(self, record: Record, key: str, epoch: int) -> list[Text]:
         usable = [text for text in record.texts if any(need.usable(text) for need in self.needs)]
@@ -156,11 +172,20 @@ class Planner:
             )
         return place
 
-    def _near(self, place: Place) -> list[Place]:
-        """The first K mined neighbours of a picture that are among the given shards."""
+    def _negatives(self, place: Place) -> Negatives:
+        """What was mined for a picture; nothing where nothing is asked for."""
         if self._mined is None:
+            return Negatives(Near())
+        return self._mined.read(self.shards.shards[place.shard], place.row)
+
+    def _swapped(self, text: Text, found: Negatives, key: str, epoch: int) -> list[NegText]:
+        """Changed texts, for a text of a task that asks for them."""
+        if not any(need.swaps and need.usable(text) for need in self.needs):
             return []
-        keys = self._mined.keys(self.shards.shards[place.shard], place.row)
+        return swaps(found, text, self.swaps, self.seed, key, epoch)
+
+    def _near(self, place: Place, keys: Sequence[str]) -> list[Place]:
+        """The first K of a picture's neighbours that are among the given shards."""
         found = [near for near in self._find(place, keys) if near and near not in self.faults]
         there = found[: self.negatives]
         self._count(min(self.negatives, len(keys)), len(there))
@@ -180,6 +205,8 @@ class Planner:
 
     def _find(self, anchor: Place, keys: Sequence[str]) -> list[Place | None]:
         """The pictures of these keys in the anchor's dataset, those that are among the given shards."""
+        if not keys:
+            return []
         dataset = self.shards.shards[anchor.shard].dataset
         if dataset not in self._lookups:
             self._lookups[dataset] = self._lookup(dataset)

@@ -1,4 +1,4 @@
-"""GQA's own files: questions and choices are read, predictions are written, in the form of its eval.py.
+"""GQA's own files: questions and choices are read, predictions are made, in the form of its eval.py.
 
 A question file holds up to two million members. It is mapped and split in one pass; a member is decoded when
 it is asked for, and only the fields that are scored.
@@ -13,7 +13,6 @@ import msgspec
 from msgspec import Raw, Struct
 
 from contract.errors import MismatchError, RawDataError
-from contract.files import write_atomic
 from training.evaluation.metrics.gqa import Choices, Question
 
 T = TypeVar("T")
@@ -54,10 +53,10 @@ def read_choices(path: Path, wanted: Set[str]) -> Iterator[tuple[str, Choices]]:
         yield name, _decoded(_choices, members[name], path, name, CHOICES)
 
 
-def write_predictions(path: Path, predicted: dict[str, str]) -> None:
+def predictions(predicted: dict[str, str]) -> bytes:
     """Answers by question id, as the official script and server take them; sorted by id."""
     rows = [Prediction(name, predicted[name]) for name in sorted(predicted)]
-    write_atomic(path, msgspec.json.encode(rows) + b"\n")
+    return msgspec.json.encode(rows) + b"\n"
 
 
 def _members_of(path: Path) -> dict[str, Raw]:

@@ -1,7 +1,8 @@
 """The kinds of fusion by name. A new one is a file beside this and a row here.
 
-Every fusion is called as fusion(v, c, v_mask, c_mask): v [B,N,H] the first input, c [B,N,H] the second on the
-same N places (zero where its mask is False), and gives [B,N,H].
+Every fusion is called as fusion(v, c, v_mask, c_mask): v [B,N,H] the first input, c the second (zero where
+its mask is False), [B,N,H] on the same N places or, where these need not be the same, [B,M,H]. It gives
+[B,N,H].
 """
 
 from collections.abc import Callable
@@ -50,12 +51,13 @@ def _difnet(shape: Shape) -> nn.Module:
 class Kind(Struct, frozen=True):
     """attends: its tokens look at each other, so they must know their places beforehand.
 
-    pooled: a text comes as its mean, laid over all places, and not token by token.
+    aligned: both inputs must lie on the same places, so a text comes as its mean, laid over all of them, and
+    not token by token.
     """
 
     build: Callable[[Shape], nn.Module]
     attends: bool = False
-    pooled: bool = True
+    aligned: bool = True
 
 
 FUSIONS = {
@@ -65,7 +67,7 @@ FUSIONS = {
     "cross_attention": Kind(
         lambda shape: CrossAttentionFusion(shape.hidden, shape.heads, shape.dropout, layers=shape.layers),
         attends=True,
-        pooled=False,
+        aligned=False,
     ),
 }
 

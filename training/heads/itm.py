@@ -1,35 +1,22 @@
 """Image–text matching: whether a text is true of a picture, told by attention between their tokens.
 
-Of each text three pairs: (text, its picture), (text, a wrong picture), (a wrong text, its picture). A text
-that lacks one of the wrong ones gives neither, so both sides come in equal counts.
-
-Legend: T texts, P pictures, N pairs, R rows, C candidates.
+Legend: T texts, P pictures, N pairs, V views.
 """
 
 import torch
-from msgspec import Struct
 from torch import Tensor, nn
 
-from contract.seeds import seed64
-from training.batch import Batch
+from training.batch import KINDS, Batch
 from training.config import Itm, Sources
+from training.fusion.cross_attention import CrossLayer
+from training.heads.itm_pairs import ELSEWHERE, MASKED, OWN, SIDES, Pairs, sample
 from training.modules.attention import ByPicture, CrossBlock
-from training.objectives.contrast import Contrasted, identify, unjudged
 from training.objectives.losses import class_balance, focal
 from training.objectives.outcome import Outcome
-from training.objectives.pairing import mined, negatives
+from training.trunk import masked_view
 from training.trunk.trunk import Shared
 
-SIDES = ("own", "wrong_picture", "wrong_text")
-OWN = 0  # the side that is true
-
-
-class Pairs(Struct):
-    """text [N] into the batch's T, picture [N] into its P, side [N] into SIDES."""
-
-    text: Tensor
-    picture: Tensor
-    side: Tensor
+LEARNED = {"both": (0, 1, 2), "picture": (0, 1), "text": (0, 2)}  # setting → sides that the loss takes
 
 
 class ItmHead(nn.Module):
@@ -39,45 +26,63 @@ class ItmHead(nn.Module):
         super().__init__()
         self.options = options
         self.blocks = nn.ModuleList(CrossBlock(hidden, heads, dropout) for _ in range(layers))
+        self.back = CrossLayer(hidden, heads, dropout) if options.two_way else None
         self.norm = nn.LayerNorm(hidden)
         self.classify = nn.Linear(hidden, 2)
 
     def forward(self, shared: Shared, batch: Batch) -> Outcome:
         """Focal loss over the pairs; the accuracy on each side, and their balance: half true, half false."""
-        pairs = sample(batch, shared.contrasted, self.options.sources)
+        sources = self.options.sources
+        pairs = sample(batch, shared.contrasted, sources, shared.look.columns if shared.look else ())
+        seen, picture = with_views(shared, batch, pairs) if sources.masked else (shared, pairs.picture)
         label = (pairs.side == OWN).long()
-        logits = self.logits(shared, pairs.text, pairs.picture).float()
-        weight = class_balance(label, 2) if self.options.balance else None
-        return Outcome(
-            focal(logits, label, self.options.gamma, weight), _accuracy(logits.argmax(1) == label, pairs.side)
+        logits = self.logits(seen, pairs.text, picture).float()
+        right = logits.argmax(1) == label
+        measures = _accuracy(right, pairs.side) | _by_source(
+            right, batch.kind[pairs.text], pairs.view, sources
         )
+        return Outcome(self._loss(logits, label, pairs.side), measures)
+
+    def _loss(self, logits: Tensor, label: Tensor, side: Tensor) -> Tensor:
+        """Over the pairs of the sides that are learned."""
+        learned = torch.isin(side, side.new_tensor(LEARNED[self.options.sides]))
+        logits, label = logits[learned], label[learned]
+        weight = class_balance(label, 2) if self.options.balance else None
+        return focal(logits, label, self.options.gamma, weight)
 
     def logits(self, shared: Shared, text: Tensor, picture: Tensor) -> Tensor:
         """[N,2] false and true, of any pairs of the batch's texts and pictures."""
         x, mask = shared.text[text], shared.text_mask[text]
-        where = ByPicture(picture, len(shared.picture))
+        tokens, visible, rows = self.read(shared, text, picture)
+        where = ByPicture(rows, len(tokens))
         for block in self.blocks:  # of the last one only the summary is used
             queries = 1 if block is self.blocks[-1] else x.shape[1]
-            x = block(x, mask, shared.picture, shared.visible, where, queries)
+            x = block(x, mask, tokens, visible, where, queries)
         logits: Tensor = self.classify(self.norm(x[:, 0]))
         return logits
 
+    def read(self, shared: Shared, text: Tensor, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Picture tokens and which are visible, as the texts find them, and the row of each pair among them.
 
-@torch.no_grad()
-def sample(batch: Batch, found: Contrasted | None, sources: Sources) -> Pairs:
-    """The pairs of a batch, a function of its position and of itc's scores, if there are any."""
-    generator = torch.Generator().manual_seed(seed64("itm", batch.position, *batch.keys[:1]) >> 1)
-    rows = batch.rows["itm"]
-    own, wrong_TP = batch.text_picture[rows], ~unjudged(identify(batch, rows))
-    scores_TP = None if found is None else found.scale * found.online.text @ found.online.picture.T
-    mined_TP = mined(batch.neg_picture[rows], len(batch.keys))
-    picture = negatives(scores_TP, wrong_TP, mined_TP, sources, generator)
-    back = None if scores_TP is None else scores_TP.T[own]
-    text = negatives(back, wrong_TP.T[own], mined_TP[:, own], sources, generator)
-    both = (picture >= 0) & (text >= 0)
-    side = torch.cat([torch.full_like(own, OWN), torch.ones_like(own[both]), torch.full_like(own[both], 2)])
-    texts = torch.cat([rows, rows[both], rows[text[both]]])
-    return Pairs(texts, torch.cat([own, picture[both], own[both]]), side)
+        One row a picture; one a pair where the picture reads the text too.
+        """
+        if self.back is None:
+            return shared.picture, shared.visible, picture
+        tokens = self.back(shared.picture[picture], shared.text[text], shared.text_mask[text])
+        return tokens, shared.visible[picture], torch.arange(len(picture), device=picture.device)
+
+
+def with_views(shared: Shared, batch: Batch, pairs: Pairs) -> tuple[Shared, Tensor]:
+    """The pictures with the views that the pairs ask for behind them, and the picture [N] of each pair."""
+    asked = [pairs.view == MASKED, pairs.view == ELSEWHERE]
+    text = pairs.text[asked[0]]
+    if not len(text):
+        return shared, pairs.picture
+    seen = masked_view.look(shared, batch, text)
+    picture = pairs.picture.clone()
+    for number, rows in enumerate(asked):
+        picture[rows] = len(shared.picture) + number * len(text) + torch.arange(len(text), device=text.device)
+    return seen, picture
 
 
 def _accuracy(right: Tensor, side: Tensor) -> dict[str, tuple[Tensor, int]]:
@@ -88,3 +93,11 @@ def _accuracy(right: Tensor, side: Tensor) -> dict[str, tuple[Tensor, int]]:
     count = len(found["wrong_text"])
     balanced = (own + 0.5 * (picture + text)) / 2 * count if count else right.new_zeros((), dtype=torch.float)
     return {"balanced": (balanced, count), **measures}
+
+
+def _by_source(right: Tensor, kind: Tensor, view: Tensor, sources: Sources) -> dict[str, tuple[Tensor, int]]:
+    """The accuracy on pairs of a source that is not of the batch, swaps by what was changed."""
+    found = {"masked": right[view == MASKED]} if sources.masked else {}
+    if sources.swapped:
+        found |= {f"swapped/{name}": right[kind == number] for number, name in enumerate(KINDS)}
+    return {name: (rows.sum(), len(rows)) for name, rows in found.items() if len(rows)}

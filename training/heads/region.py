@@ -2,31 +2,30 @@
 
 A phrase is a span of a text, or a whole text, that is linked to a box.
 
-Legend: T texts, L tokens, R boxes, S phrases, K negatives, H hidden, W width of the joint space.
+Legend: T texts, L tokens, R boxes, S phrases, K negatives, H hidden, W width of the joint space, V views.
 """
 
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from msgspec import Struct
+from msgspec import Struct, structs
 from torch import Tensor, nn
 
+from contract.seeds import seed64
 from training.batch import Batch
 from training.config import Region
 from training.modules.logit_scale import LogitScale
 from training.modules.pooling import POOLINGS
 from training.modules.regions import box_vectors
-from training.objectives.losses import (
-    arcface_logits,
-    equal_mass,
-    info_nce,
-    one_of,
-    supcon,
-    symmetric_info_nce,
-)
+from training.objectives.contrast import word_ids
+from training.objectives.losses import arcface_logits, equal_mass, info_nce, one_of, supcon
+from training.objectives.memory_bank import More, joined
 from training.objectives.outcome import Outcome
+from training.objectives.pairing import draw
+from training.objectives.region_bank import Links, RegionBank
 from training.schedule import value_at
+from training.trunk import masked_view
 from training.trunk.picture import Column
 from training.trunk.trunk import Shared
 
@@ -84,7 +83,8 @@ class Pairs(Struct):
     """Unit vectors of phrases [S,W] and boxes [R,W], and what holds between them, all [S,R] bool.
 
     linked: the phrase names the box. ignored: another phrase of the same words does. own: both are of one
-    picture. label [S]: a number per wording.
+    picture. label [S]: a number per wording. links: the same as `linked`, as other batches know it. row [R]:
+    the boxes' numbers in the batch. more_boxes, more_phrases: columns that are negatives only.
     """
 
     phrase: Tensor
@@ -93,6 +93,10 @@ class Pairs(Struct):
     ignored: Tensor
     own: Tensor
     label: Tensor
+    links: Links
+    row: Tensor
+    more_boxes: More | None = None
+    more_phrases: More | None = None
 
     @property
     def cosine(self) -> Tensor:
@@ -101,28 +105,65 @@ class Pairs(Struct):
 
 
 class RegionHead(nn.Module):
-    """Picture tokens and text states → contrast of phrases with boxes, and with texts false of the box."""
+    """Picture tokens and text states → contrast of phrases with boxes, and with texts false of the box.
+
+    step: optimizer steps done, which the loop tells; the warm-up of the bank counts it.
+    """
 
     def __init__(self, hidden: int, column: Column, options: Region) -> None:
         super().__init__()
-        self.column, self.options = column, options
+        self.column, self.options, self.step = column, options, 0
         self.pool = POOLINGS[options.pooling](hidden)
         self.box, self.phrase = nn.Linear(hidden, options.width), nn.Linear(hidden, options.width)
         scale = options.scale
         self.coarse, self.fine = (LogitScale(scale.init, scale.most, scale.learned) for _ in range(2))
+        self.bank = RegionBank(options.bank.slots, options.width) if options.bank else None
 
     def forward(self, shared: Shared, batch: Batch) -> Outcome:
         """Zero, with no measure counted, where the encoder sees none of the boxes that are named."""
-        boxes, usable = self._boxes(shared, batch)
-        named = phrases(batch)
-        pairs = self._pairs(shared, batch, named, boxes, usable)
-        hard, real = self._against_negatives(shared, batch, named, boxes, usable)
+        pairs, hard, real = self.compared(shared, batch)
         options = self.options
         coarse = value_at(options.coarse, options.coarse_end, batch.progress)
         fine = value_at(options.fine, options.fine_end, batch.progress)
-        contrast = CONTRASTS[options.contrast](pairs, self.coarse(), options.margin)
+        contrasted = self._with_more(pairs, shared, batch) if self.training else pairs
+        contrast = CONTRASTS[options.contrast](contrasted, self.coarse(), options.margin)
         loss = coarse * contrast + fine * one_of(self.fine() * hard, real)
         return Outcome(loss, matching(pairs) | one_of_n(hard, real))
+
+    def compared(self, shared: Shared, batch: Batch) -> tuple[Pairs, Tensor, Tensor]:
+        """Phrases with boxes; cosines [S,1+K] of boxes with true and false texts, and which there are."""
+        boxes, usable = self._boxes(shared, batch)
+        named = phrases(batch)
+        pairs = self._pairs(shared, batch, named, boxes, usable)
+        return pairs, *self._against_negatives(shared, batch, named, boxes, usable)
+
+    def _with_more(self, pairs: Pairs, shared: Shared, batch: Batch) -> Pairs:
+        """Also against the bank, once its warm-up is over, and against boxes without what they showed."""
+        boxes = self._emptied(pairs, shared, batch) if self.options.masked else []
+        phrases = []
+        if self.bank is not None and self.options.bank is not None:
+            if self.step >= self.options.bank.warmup:
+                boxes.append(self.bank.more_boxes(pairs.links, len(pairs.phrase)))
+                phrases.append(self.bank.more_phrases(pairs.links, len(pairs.box)))
+            self.bank.see(pairs.links, pairs.phrase, pairs.box)
+        return structs.replace(pairs, more_boxes=joined(boxes), more_phrases=joined(phrases))
+
+    def _emptied(self, pairs: Pairs, shared: Shared, batch: Batch) -> list[More]:
+        """What is left [V,W] where a named box of each picture is hidden: a negative for its phrases."""
+        assert shared.look is not None
+        columns, chosen = shared.look.columns, _one_of_each(pairs, batch)
+        row = pairs.row[chosen]
+        links = torch.stack([torch.arange(len(row), device=row.device), row], dim=1)
+        picture = batch.box_picture[row]
+        hidden = masked_view.covering(batch, columns, picture, batch.boxes, links)
+        told = masked_view.tells(batch, columns, picture, hidden)
+        if not told.any():
+            return []
+        picture, hidden = picture[told], {name: tokens[told] for name, tokens in hidden.items()}
+        tokens, _ = shared.look(masked_view.masked(batch, columns, picture, hidden))
+        place, own = batch.place[self.column.name][picture], torch.arange(len(picture), device=row.device)
+        cells, _ = box_vectors(tokens, batch.boxes[row[told]], own, place, self.column.grid, self.column.cls)
+        return [More(_unit(self.box(cells)), ~pairs.linked[:, chosen[told]])]
 
     def _boxes(self, shared: Shared, batch: Batch) -> tuple[Tensor, Tensor]:
         """Unit vectors [R,W] of the boxes, zero where a box is out of use, and which are of use [R]."""
@@ -140,13 +181,17 @@ class RegionHead(nn.Module):
         same = repeats(batch, named)[known][:, known]
         linked = named.linked[known][:, usable]
         picture = batch.text_picture[named.text[known]]
+        said = words(batch, named)[known]
+        phrase, box = linked.nonzero(as_tuple=True)
         return Pairs(
             phrase=self._vectors(shared, named)[known],
             box=boxes[usable],
             linked=linked,
             ignored=(same.float() @ linked.float() > 0) & ~linked,
             own=picture[:, None] == batch.box_picture[usable],
-            label=_numbers(words(batch, named))[known],
+            label=_numbers(said),
+            links=Links(phrase, box, batch.group_ids()[picture][phrase], word_ids(said, said >= 0)[phrase]),
+            row=usable.nonzero()[:, 0],
         )
 
     def _vectors(self, shared: Shared, named: Phrases) -> Tensor:
@@ -181,18 +226,53 @@ def _first(linked_SR: Tensor) -> Tensor:
     return torch.where(F.pad(linked_SR, (0, 1), value=True), columns, len(columns)).amin(1)
 
 
+@torch.no_grad()
+def _one_of_each(pairs: Pairs, batch: Batch) -> Tensor:
+    """One named box of each picture that has one, a function of the stream's position."""
+    generator = torch.Generator().manual_seed(seed64("emptied", batch.position, *batch.keys[:1]) >> 1)
+    pictures = torch.arange(len(batch.keys), device=pairs.row.device)
+    its_own = pictures[:, None] == batch.box_picture[pairs.row]
+    chosen = draw(torch.zeros(its_own.shape, device=its_own.device), its_own & pairs.linked.any(0), generator)
+    return chosen[chosen >= 0]
+
+
+class Side(Struct):
+    """One way of the contrast: cosines of its rows with the columns of the batch and more, and what holds."""
+
+    cosine: Tensor
+    linked: Tensor
+    ignored: Tensor
+
+
+def sides(pairs: Pairs) -> tuple[Side, Side]:
+    """Phrases over boxes, and boxes over phrases."""
+    there = Side(pairs.cosine, pairs.linked, pairs.ignored)
+    back = Side(there.cosine.T, pairs.linked.T, pairs.ignored.T)
+    return _wider(there, pairs.phrase, pairs.more_boxes), _wider(back, pairs.box, pairs.more_phrases)
+
+
+def _wider(side: Side, query: Tensor, more: More | None) -> Side:
+    if more is None:
+        return side
+    return Side(
+        torch.cat([side.cosine, query @ more.vectors.T], dim=1),
+        F.pad(side.linked, (0, len(more.vectors))),
+        torch.cat([side.ignored, more.ignored], dim=1),
+    )
+
+
 def _info_nce(pairs: Pairs, scale: Tensor, _margin: float) -> Tensor:
-    return symmetric_info_nce(scale * pairs.cosine, pairs.linked, pairs.ignored)
+    there, back = (info_nce(scale * s.cosine, equal_mass(s.linked), s.ignored) for s in sides(pairs))
+    return 0.5 * (there + back)
 
 
 def _arcface(pairs: Pairs, scale: Tensor, margin: float) -> Tensor:
     """The margin at the first box of each phrase, and at the first phrase of each box."""
     there, back = (
-        info_nce(scale * arcface_logits(cosine, label, 1.0, margin), equal_mass(linked), ignored)
-        for cosine, label, linked, ignored in (
-            (pairs.cosine, _label(pairs.linked), pairs.linked, pairs.ignored),
-            (pairs.cosine.T, _label(pairs.linked.T), pairs.linked.T, pairs.ignored.T),
+        info_nce(
+            scale * arcface_logits(s.cosine, _label(s.linked), 1.0, margin), equal_mass(s.linked), s.ignored
         )
+        for s in sides(pairs)
     )
     return 0.5 * (there + back)
 

@@ -4,14 +4,16 @@ First every part's vectors without gradient; then the loss over all of them, and
 then each part again with gradient, by a loss of which just that is the gradient. Equal to one large batch.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
 import torch
 from msgspec import Struct
 from torch import Tensor
 
+from training.distributed import ALONE, World
 from training.heads.itc import ItcHead
-from training.objectives.contrast import Contrasted, Vectors, join
+from training.model.gathering import Size, gather, rows
+from training.objectives.contrast import Contrasted, Vectors
 from training.objectives.outcome import Outcome
 
 
@@ -34,25 +36,36 @@ class Cached(Struct):
         return Outcome(self.told.loss + surrogate - surrogate.detach(), self.told.measures)
 
 
-def cache(head: ItcHead, parts: Iterable[Contrasted]) -> list[Cached]:
-    """What each part of a step needs. The shares of all parts sum up to the loss of the whole step."""
-    found = list(parts)
-    keys = gather(join([part.keys for part in found]))
-    online = gather(join([part.online for part in found]))
-    scale = found[0].scale.detach().requires_grad_()
+def cache(
+    head: ItcHead, parts: Mapping[int, Contrasted], sizes: Sequence[Size], world: World = ALONE
+) -> dict[int, Cached]:
+    """What each of this process's parts needs, by its number in the step. sizes: of every part of the step.
+
+    Every process computes the whole loss, and tells of it what its own parts are a share of: all shares sum
+    up to the loss of the step, and their gradients to its gradient.
+    """
+    there = [number for number, size in enumerate(sizes) if size.pictures]
+    if not there:
+        return {}
+    scale = head.scale().detach().requires_grad_()
+    online = _gathered({number: part.online for number, part in parts.items()}, head, sizes, world)
     leaves = (online.text.requires_grad_(), online.picture.requires_grad_(), scale)
-    same = found[0].keys is found[0].online
-    outcome = head.contrast(Contrasted(online, online if same else keys, scale))
+    keys = online
+    if head.options.momentum is not None:
+        keys = _gathered({number: part.keys for number, part in parts.items()}, head, sizes, world)
+    outcome = head.contrast(Contrasted(online, keys, scale))
     text, picture, by_scale = torch.autograd.grad(outcome.loss, leaves)
-    share = outcome.loss.detach() / len(found)
-    texts = text.split([len(part.online.text) for part in found])
-    pictures = picture.split([len(part.online.picture) for part in found])
-    return [
-        Cached(*both, by_scale / len(found), Outcome(share, {} if number else outcome.measures))
-        for number, both in enumerate(zip(texts, pictures, strict=True))
-    ]
+    share, places = outcome.loss.detach() / len(there), rows(sizes)
+    return {
+        number: Cached(
+            text[places[number].texts],
+            picture[places[number].pictures],
+            by_scale / len(there),
+            Outcome(share, outcome.measures if number == there[0] else {}),
+        )
+        for number in parts
+    }
 
 
-def gather(vectors: Vectors) -> Vectors:
-    """The vectors of every process: here of the only one."""
-    return vectors
+def _gathered(parts: Mapping[int, Vectors], head: ItcHead, sizes: Sequence[Size], world: World) -> Vectors:
+    return gather(parts, sizes, head.options.width, head.scale().device, world)

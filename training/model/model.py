@@ -3,24 +3,32 @@
 Modules take plain arguments; this file alone reads the settings.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
 
 from contract.errors import ParamsError
 from training.batch import Batch
-from training.config import TEXT, Train
+from training.config import TEXT, Model, Train
+from training.distributed import World
 from training.fusion import registry
 from training.fusion.registry import Shape
 from training.heads.itc import ItcHead
+from training.heads.region import RegionHead
 from training.heads.vqa import VqaHead
 from training.model.gradient_cache import Cached
 from training.model.momentum import MomentumEncoder
 from training.model.task_checks import check
 from training.model.tasks import TASKS, Sizes
+from training.modules.filling import DROP
+from training.modules.logit_scale import LogitScale
+from training.modules.recompute import recompute
 from training.objectives.contrast import Contrasted
 from training.objectives.outcome import Outcome
+from training.trunk import pretrained_text
 from training.trunk.picture import Column, PictureEncoder
+from training.trunk.pretrained_text import PretrainedText
 from training.trunk.text import TextEncoder
 from training.trunk.trunk import Shared, TextFusion, Trunk
 
@@ -56,12 +64,24 @@ class FusionModel(nn.Module):
         return found
 
     def begin_step(self, step: int) -> None:
-        """Before the optimizer step of this number: the momentum encoder follows, itc's schedules go on."""
-        if self.itc is None:
-            return
-        self.itc.step = step
-        if self.momentum_encoder is not None:
+        """Before the optimizer step of this number: the momentum encoder follows, heads that count go on."""
+        for head in self.heads.values():
+            if isinstance(head, ItcHead | RegionHead):
+                head.step = step
+        if self.momentum_encoder is not None and self.itc is not None:
             self.momentum_encoder.follow(self.trunk, self.itc, step)
+
+    def end_parts(self, parts: Sequence[int], of: int, world: World) -> None:
+        """After the last part of a step: what they leave for the next. parts: numbers of those run here."""
+        for head in self.heads.values():
+            if isinstance(head, RegionHead) and head.bank is not None:
+                head.bank.take_in(parts, of, world)
+
+    def end_step(self) -> None:
+        """After the optimizer step: scales that went beyond their limit are put back to it."""
+        for module in self.modules():
+            if isinstance(module, LogitScale):
+                module.limit()
 
     def _shared(self, batch: Batch) -> Shared:
         shared: Shared = self.trunk(batch)
@@ -90,7 +110,7 @@ def build(settings: Train, columns: list[Column], vocabulary: int, answers: int)
     shape = Shape(
         size.hidden, size.heads, size.dropout, fusion.alpha, fusion.layers, fusion.separate, fusion.repeats
     )
-    text = TextEncoder(vocabulary, size.hidden, size.heads, size.text_layers, size.max_tokens, size.dropout)
+    text = _text(size, vocabulary)
     picture = PictureEncoder(
         columns,
         size.hidden,
@@ -99,12 +119,30 @@ def build(settings: Train, columns: list[Column], vocabulary: int, answers: int)
         settings.masking.fill,
         noise=settings.augment.feature_noise,
         token_dropout=settings.augment.token_dropout,
+        compact=_compact(settings),
     )
     with_text = TextFusion(kind, shape) if TEXT in settings.inputs.values() else None
     sizes = Sizes(size.hidden, size.heads, size.head_layers, size.dropout, answers, next(iter(columns), None))
     heads = {name: TASKS[name].head(sizes, options) for name, options in settings.tasks.chosen.items()}
     itc = settings.tasks.itc
-    return FusionModel(Trunk(text, picture, with_text), heads, itc.momentum if itc else None)
+    model = FusionModel(Trunk(text, picture, with_text), heads, itc.momentum if itc else None)
+    if size.checkpointing:
+        recompute(model)
+    return model
+
+
+def _text(size: Model, vocabulary: int) -> TextEncoder | PretrainedText:
+    if size.text.kind == "hf":
+        return pretrained_text.build(size.text, size.hidden, size.max_tokens)
+    return TextEncoder(vocabulary, size.hidden, size.heads, size.text_layers, size.max_tokens, size.dropout)
+
+
+def _compact(settings: Train) -> bool:
+    """Whether tokens are hidden that nothing attends to, and no head asks for tokens by place or views."""
+    hides = settings.masking.hides or settings.augment.token_dropout > 0
+    by_place = any(TASKS[name].cells for name in settings.tasks.chosen)
+    views = settings.tasks.hides_named
+    return hides and settings.masking.fill == DROP and not (by_place or views)
 
 
 def _check(settings: Train) -> None:

@@ -2,7 +2,7 @@
 
 from contract.errors import ParamsError
 from training.batching.needs import need
-from training.config import TEXT, Itc, Itm, Tasks, Train
+from training.config import TEXT, Itc, Itm, Region, Tasks, Train
 from training.model.tasks import TASKS
 from training.modules.filling import DROP
 
@@ -20,6 +20,8 @@ def check(settings: Train) -> None:
         _check_teacher(settings.tasks.itc)
     if settings.tasks.itm:
         _check_sources(settings.tasks.itm, settings.tasks)
+    if settings.tasks.region:
+        _check_region(settings.tasks.region, settings)
 
 
 def _check_inputs(name: str, settings: Train) -> None:
@@ -39,7 +41,7 @@ def _check_inputs(name: str, settings: Train) -> None:
 
 def _check_cells(name: str, settings: Train) -> None:
     masking = settings.masking
-    if masking.fill == DROP and (masking.ratio or masking.ratio_end):
+    if masking.drops:
         raise ParamsError(
             "train.masking.fill",
             f"{name} asks for tokens by their place, and `{DROP}` leaves nothing there",
@@ -51,6 +53,22 @@ def _check_ratio(name: str, settings: Train) -> None:
     if not settings.masking.ratio:
         raise ParamsError(
             "train.masking.ratio", f"{name} learns from what the mask hides, and it hides nothing", found=0
+        )
+
+
+def _check_region(region: Region, settings: Train) -> None:
+    if region.masked and settings.masking.fill == DROP:
+        raise ParamsError(
+            "train.tasks.region.masked",
+            f"looks at the place of what it hides, and `{DROP}` leaves nothing there",
+            fix="masking.fill: learned, zero, mean or noise",
+        )
+    if region.contrast == "supcon" and (region.bank or region.masked):
+        raise ParamsError(
+            "train.tasks.region.contrast",
+            "supcon contrasts the boxes and phrases of a batch with each other alone",
+            found="bank" if region.bank else "masked",
+            fix="contrast: infonce or arcface, or neither bank nor masked",
         )
 
 
@@ -66,8 +84,12 @@ def _check_teacher(itc: Itc) -> None:
 
 def _check_sources(itm: Itm, tasks: Tasks) -> None:
     place, sources = "train.tasks.itm.sources", itm.sources
-    if not (sources.similar or sources.mined or sources.random):
-        raise ParamsError(place, "name none: there would be no wrong pair", found="0 of each")
+    of_batch = sources.similar or sources.mined or sources.random
+    for side, more in (("picture", sources.masked), ("text", sources.swapped)):
+        if not (of_batch or more):
+            raise ParamsError(
+                place, f"name none of a wrong {side}: there would be no wrong pair", found="0 of each"
+            )
     if sources.similar and not tasks.itc:
         raise ParamsError(
             f"{place}.similar", "is what itc takes for alike, and this run has no itc", found=sources.similar
@@ -75,4 +97,11 @@ def _check_sources(itm: Itm, tasks: Tasks) -> None:
     if sources.mined and not tasks.mined:
         raise ParamsError(
             f"{place}.mined", "needs mined pictures in the batch", found=sources.mined, fix="itm.mined: 1"
+        )
+    if sources.swapped and not itm.swapped:
+        raise ParamsError(
+            f"{place}.swapped",
+            "needs changed texts in the batch",
+            found=sources.swapped,
+            fix="itm.swapped: 1",
         )

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.modules.recompute import Block
+
 
 class Attention(nn.Module):
     """Multi-head attention of `x` [B,Q,H] to `context` [B,K,H]; keys where `mask` [B,K] is False are unseen.
@@ -49,7 +51,7 @@ class FeedForward(nn.Sequential):
         )
 
 
-class SelfBlock(nn.Module):
+class SelfBlock(Block):
     """x + attention(x, x), then x + feed-forward(x)."""
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
@@ -90,7 +92,7 @@ class ByPicture:
         return packed.view(self.pictures * self.slots, length, -1)[self.place]
 
 
-class CrossBlock(nn.Module):
+class CrossBlock(Block):
     """A SelfBlock over the text with attention to the picture in its middle."""
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:

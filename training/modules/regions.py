@@ -26,10 +26,15 @@ def box_vectors(
 
 def to_input(boxes_R4: Tensor, place_R4: Tensor) -> tuple[Tensor, Tensor]:
     """`contract.geometry.to_input` of boxes that each have a place of their own."""
-    moved = boxes_R4 * place_R4[:, :2].repeat(1, 2) + place_R4[:, 2:].repeat(1, 2)
+    moved = into_input(boxes_R4, place_R4)
     clipped = moved.clamp(0, 1)
     left = _area(clipped)
     return clipped, (left > 0) & (2 * left >= _area(moved))
+
+
+def into_input(boxes_R4: Tensor, place_R4: Tensor) -> Tensor:
+    """Where boxes lie in the encoder's input, also beyond its edges."""
+    return boxes_R4 * place_R4[:, :2].repeat(1, 2) + place_R4[:, 2:].repeat(1, 2)
 
 
 def _area(boxes_R4: Tensor) -> Tensor:

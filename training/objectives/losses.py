@@ -35,13 +35,6 @@ def info_nce(scores_RC: Tensor, target_RC: Tensor, ignored_RC: Tensor | None = N
     return rows.sum() / (target_RC.sum(1) > 0).sum().clamp(min=1)
 
 
-def symmetric_info_nce(scores_RC: Tensor, positive_RC: Tensor, ignored_RC: Tensor | None = None) -> Tensor:
-    """½ (rows over columns + columns over rows), positives with equal mass."""
-    across = None if ignored_RC is None else ignored_RC.T
-    there = info_nce(scores_RC, equal_mass(positive_RC), ignored_RC)
-    return 0.5 * (there + info_nce(scores_RC.T, equal_mass(positive_RC.T), across))
-
-
 def one_of(scores_RC: Tensor, real_RC: Tensor) -> Tensor:
     """Cross-entropy of the first of [R,1+K] scores among those that are real (FG-CLIP's L_hard).
 

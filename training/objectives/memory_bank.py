@@ -6,12 +6,14 @@ negatives. Nothing here has a gradient; all of it is in the checkpoint.
 Legend: K slots, B vectors, W width, T texts and P pictures of the batch.
 """
 
+from collections.abc import Sequence
+
 import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
 from contract.errors import ParamsError
-from training.config import Itc
+from training.config import Bank
 from training.objectives.contrast import Identity, Vectors, owned
 
 
@@ -53,6 +55,15 @@ class More(Struct):
     ignored: Tensor
 
 
+def joined(parts: Sequence[More]) -> More | None:
+    """Columns of several origins side by side, if there are any."""
+    if not parts:
+        return None
+    return More(
+        torch.cat([part.vectors for part in parts]), torch.cat([part.ignored for part in parts], dim=1)
+    )
+
+
 class MemoryBank(nn.Module):
     """The two rings. Ids of a picture: its group; of a text: its picture's group and its words."""
 
@@ -79,21 +90,22 @@ class MemoryBank(nn.Module):
         return More(ring.vectors.clone(), true | ~ring.filled)
 
 
-def check(options: Itc, pictures: int, steps: int) -> None:
-    """Refuse a bank that would hold a picture against itself, or that no step of the run would use."""
-    if options.bank is None:
-        return
-    if options.bank.slots > pictures:
+def check(bank: Bank, place: str, most: int, of: str, steps: int) -> None:
+    """Refuse a bank that would hold what a step looks at, or that no step of the run would use.
+
+    place: where its settings stand. most: how many `of` what it keeps are trained on.
+    """
+    if bank.slots > most:
         raise ParamsError(
-            "train.tasks.itc.bank.slots",
-            "is larger than the set: the bank would hold pictures of this very batch",
-            found=options.bank.slots,
-            expected=f"at most {pictures}, the pictures trained on",
+            f"{place}.slots",
+            f"is larger than the set: the bank would hold {of} of this very batch",
+            found=bank.slots,
+            expected=f"at most {most}, the {of} trained on",
         )
-    if options.bank.warmup >= steps:
+    if bank.warmup >= steps:
         raise ParamsError(
-            "train.tasks.itc.bank.warmup",
+            f"{place}.warmup",
             "is not over when the run ends: the bank would never be used",
-            found=f"{options.bank.warmup} of {steps} optimizer steps",
+            found=f"{bank.warmup} of {steps} optimizer steps",
             fix="a shorter warm-up, more epochs, or no bank",
         )

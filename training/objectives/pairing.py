@@ -6,33 +6,31 @@ pair of a batch is of one picture. Here a row that nobody may be drawn for gets 
 Legend: R rows, C candidates, S sources, T texts, P pictures, K mined pictures.
 """
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 
-from training.config import Sources
-
 NOBODY = -1
+Source = tuple[float, Callable[[], Tensor]]  # its share, and a candidate of it for each row
 
 
-def negatives(
-    scores_RC: Tensor | None,
-    wrong_RC: Tensor,
-    mined_RC: Tensor,
-    sources: Sources,
-    generator: torch.Generator,
-) -> Tensor:
-    """[R] a wrong candidate each, from the sources in their proportions; −1 where none of them has one."""
-    even = torch.zeros(wrong_RC.shape, device=wrong_RC.device)
-    found = [
-        draw(even if scores_RC is None else scores_RC, wrong_RC, generator),
-        draw(even, wrong_RC & mined_RC, generator),
-        draw(even, wrong_RC, generator),
-    ]
-    candidates_RS = torch.stack(found, dim=1)
-    shares = torch.tensor([sources.similar, sources.mined, sources.random], device=wrong_RC.device)
-    source = draw(shares.log().expand_as(candidates_RS), (candidates_RS >= 0) & (shares > 0), generator)
-    chosen = candidates_RS.gather(1, source.clamp(min=0)[:, None])[:, 0]
-    return torch.where(source >= 0, chosen, NOBODY)
+def negatives(sources: Mapping[str, Source], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """[R] a wrong candidate each, and the number of its source, in the order given; −1 where none has one.
+
+    A row takes its candidate from the sources in their shares among those that have one for it. A source
+    without a share is not asked.
+    """
+    asked = {number: source for number, source in enumerate(sources.values()) if source[0]}
+    candidates_RS = torch.stack([find() for _, find in asked.values()], dim=1)
+    shares = torch.tensor([share for share, _ in asked.values()], device=candidates_RS.device)
+    place = draw(shares.log().expand_as(candidates_RS), candidates_RS >= 0, generator)
+    chosen = candidates_RS.gather(1, place.clamp(min=0)[:, None])[:, 0]
+    numbers = torch.tensor(list(asked), device=place.device)
+    return (
+        torch.where(place >= 0, chosen, NOBODY),
+        torch.where(place >= 0, numbers[place.clamp(min=0)], NOBODY),
+    )
 
 
 def draw(logits_RC: Tensor, allowed_RC: Tensor, generator: torch.Generator) -> Tensor:
@@ -47,6 +45,13 @@ def draw(logits_RC: Tensor, allowed_RC: Tensor, generator: torch.Generator) -> T
     noisy = logits_RC.double() + gumbel.to(logits_RC.device)
     best = noisy.masked_fill(~allowed_RC, -torch.inf).argmax(1)
     return torch.where(allowed_RC.any(1), best, NOBODY)
+
+
+def any_of(rows_RK: Tensor, generator: torch.Generator) -> Tensor:
+    """[R] one of the K numbers of each row, none of them more likely; −1 is none."""
+    place = draw(torch.zeros(rows_RK.shape, device=rows_RK.device), rows_RK >= 0, generator)
+    padded = torch.cat([rows_RK, rows_RK.new_full((len(rows_RK), 1), NOBODY)], dim=1)
+    return padded.gather(1, place[:, None] % padded.shape[1])[:, 0]
 
 
 def mined(neg_picture_TK: Tensor, pictures: int) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from contract.errors import MismatchError, ShardError
 from contract.files import atomic_path, remove, write_atomic
+from training.optimizing.averaging import AVERAGE
 
 Which = Literal["last", "best"]
 
@@ -37,17 +38,28 @@ class Sums(Struct, forbid_unknown_fields=True):
         before, counted = self.measures.get(name, (0.0, 0))
         self.measures[name] = before + total, counted + count
 
+    def take(self, other: "Sums") -> None:
+        """Add what another process summed up in the same steps."""
+        self.loss += other.loss
+        self.texts += other.texts
+        for name, (total, count) in other.measures.items():
+            self.add(name, total, count)
+
     def means(self) -> dict[str, float]:
         """Every measure as a mean."""
         return {name: total / max(1, count) for name, (total, count) in self.measures.items()}
 
 
 class State(Struct, forbid_unknown_fields=True):
-    """Where a run stands. position: rows consumed; best: the highest development score so far."""
+    """Where a run stands. position: rows consumed; best: the highest development score so far; stale: how
+    often it was not reached since; skipped: pictures that were left out, as `Stream.left_out` names them.
+    """
 
     step: int
     position: int
     best: float | None = None
+    stale: int = 0
+    skipped: list[str] = []
     sums: Sums = msgspec.field(default_factory=Sums)
 
 
@@ -94,9 +106,9 @@ def _pointed(pointer: Path) -> str:
         ) from None
 
 
-def load_model(checkpoint: Path, model: nn.Module) -> None:
-    """Load every weight. MismatchError lists what does not fit."""
-    stored = _read(checkpoint / "model.safetensors")
+def load_model(checkpoint: Path, model: nn.Module, averaged: bool = False) -> None:
+    """Load every weight, or its running mean. MismatchError lists what does not fit."""
+    stored = _weights(checkpoint, averaged)
     expected = model.state_dict()
     missing, extra, shapes = _differences(stored, expected)
     if missing or extra or shapes:
@@ -110,12 +122,14 @@ def load_model(checkpoint: Path, model: nn.Module) -> None:
     model.load_state_dict(stored)
 
 
-def init_model(checkpoint: Path, model: nn.Module, fresh: Sequence[str]) -> tuple[list[str], list[str]]:
+def init_model(
+    checkpoint: Path, model: nn.Module, fresh: Sequence[str], averaged: bool = False
+) -> tuple[list[str], list[str]]:
     """Load what fits by name and shape; returns (loaded, new) parameter names. An empty fit is an error.
 
     fresh: prefixes of names whose stored values mean something else, and are left alone.
     """
-    stored, expected = _read(checkpoint / "model.safetensors"), model.state_dict()
+    stored, expected = _weights(checkpoint, averaged), model.state_dict()
     fits = {
         name: value
         for name, value in stored.items()
@@ -140,15 +154,12 @@ def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Op
     stored = _read(checkpoint / "optimizer.safetensors")
     for name, parameter in model.named_parameters():
         parts = {
-            part: stored[f"{name}.{part}"]
-            for part in ("step", "exp_avg", "exp_avg_sq")
+            part: stored[f"{name}.{part}"].to(parameter.device)
+            for part in ("step", "exp_avg", "exp_avg_sq", AVERAGE)
             if f"{name}.{part}" in stored
         }
         if parts:
-            moved = {
-                part: value.to(parameter.device) if part != "step" else value for part, value in parts.items()
-            }
-            optimizer.state[parameter] = moved
+            optimizer.state[parameter] = parts
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -158,6 +169,15 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+
+
+def _weights(checkpoint: Path, averaged: bool) -> dict[str, Tensor]:
+    """By name; `averaged`: the running mean of each that has one, which one that was never moved has not."""
+    stored, ending = _read(checkpoint / "model.safetensors"), f".{AVERAGE}"
+    if not averaged:
+        return stored
+    moved = _read(checkpoint / "optimizer.safetensors").items()
+    return stored | {name.removesuffix(ending): mean for name, mean in moved if name.endswith(ending)}
 
 
 def _read(path: Path) -> dict[str, Tensor]:

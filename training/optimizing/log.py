@@ -82,7 +82,7 @@ def describe(values: dict[str, float]) -> str:
         causes = [
             f"{name.removeprefix('spent/')} {100 * share:.0f} %"
             for name, share in values.items()
-            if name.startswith("spent/")
+            if name.startswith("spent/") and share
         ]
         parts.append(f"(reading: {', '.join(causes)})")
     return "  ".join(parts)

@@ -1,34 +1,49 @@
-"""AdamW and its learning rate over the whole run."""
+"""AdamW, with a learning rate of their own for the parts of the model that ask for it."""
 
-import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
+from contract.errors import unknown_name
 from training.config import Optim
 
 
 def build(model: nn.Module, settings: Optim) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only, not on biases, norms, embeddings of places or scales."""
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+    """AdamW; weight decay on matrices only, not on biases, norms, embeddings of places or scales.
+
+    fused: in one pass over the weights, which on a CPU takes a tenth of the time.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in _trained(model).items():
+        decay = settings.weight_decay if parameter.ndim >= 2 else 0.0
+        groups.setdefault((factor(name, settings.groups), decay), []).append(parameter)
+    described = [
+        {"params": found, "factor": rate, "weight_decay": decay} for (rate, decay), found in groups.items()
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), eps=1e-8)
+    return torch.optim.AdamW(described, lr=settings.learning_rate, betas=(0.9, 0.98), eps=1e-8, fused=True)
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
-    """Linear over the first `warmup` share of all steps, then half a cosine down to zero."""
-    rising = max(1, round(warmup * steps))
-    if step < rising:
-        return peak * (step + 1) / rising
-    through = (step - rising) / max(1, steps - rising)
-    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, through)))
+def factor(name: str, groups: Mapping[str, float]) -> float:
+    """Of a parameter's learning rate: that of the longest prefix of its name, by whole parts, else 1."""
+    fitting = [prefix for prefix in groups if f"{name}.".startswith(f"{prefix}.")]
+    return groups[max(fitting, key=len)] if fitting else 1.0
+
+
+def check_groups(model: nn.Module, groups: Mapping[str, float]) -> None:
+    """The error for a prefix that no trained parameter has lists the model's parts."""
+    names = list(_trained(model))
+    parts = sorted({".".join(name.split(".")[:2]) for name in names})
+    for prefix in groups:
+        if not any(f"{name}.".startswith(f"{prefix}.") for name in names):
+            raise unknown_name("train.optim.groups", "part that is trained", prefix, parts)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """The same rate for every group."""
+    """The rate of every group, by its factor."""
     for group in optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group["factor"]
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -1,7 +1,7 @@
 """The gradients of one optimizer step, part by part."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import torch
 from msgspec import Struct
@@ -11,6 +11,7 @@ from contract.errors import TrainingError
 from contract.seeds import seed64
 from training.batch import Batch
 from training.config import Train, Weighted
+from training.distributed import ALONE, World
 from training.model import gradient_cache
 from training.model.gradient_cache import Cached
 from training.model.model import FusionModel
@@ -18,16 +19,19 @@ from training.model.tasks import TASKS
 from training.objectives.outcome import Outcome
 from training.optimizing import device
 from training.optimizing.checkpoint import Sums
+from training.optimizing.gradient_sum import add_gradients
+from training.optimizing.tally import Tally
 from training.optimizing.task_gradients import TaskGradients
 
 
 class Plan(Struct, frozen=True):
-    """Where a step stands. logged: its line of the log is due."""
+    """Where a step stands. logged: its line of the log is due. tally: what all processes take in it."""
 
     step: int
     steps: int
     seed: int
     logged: bool
+    tally: Tally
 
 
 class Norms(Struct):
@@ -38,17 +42,27 @@ class Norms(Struct):
 
 
 def backward(
-    model: FusionModel, parts: Sequence[Batch], settings: Train, plan: Plan, where: torch.device, sums: Sums
+    model: FusionModel,
+    parts: Mapping[int, Batch],
+    settings: Train,
+    plan: Plan,
+    where: torch.device,
+    sums: Sums,
+    world: World = ALONE,
 ) -> Norms:
-    """Gradients of the weighted mean losses over all texts of a step. Loss and measures go into `sums`."""
+    """Gradients of the weighted mean losses over all texts of a step, added up over all processes.
+
+    parts: this process's, by their number in the step. Their loss and measures go into `sums`.
+    """
     model.train()
     model.begin_step(plan.step)
     tasks = settings.tasks.chosen
-    totals = {name: sum(TASKS[name].texts(part) for part in parts) for name in tasks}
+    totals = {name: plan.tally.total(name) for name in tasks}
     weights = {name: weight_at(options, plan.step, plan.steps) for name, options in tasks.items()}
-    caches = _caches(model, parts, settings, plan, where)
+    caches = _caches(model, parts, settings, plan, where, world)
     by_task = TaskGradients(model.trunk) if plan.logged and len(tasks) > 1 else None
-    for number, (part, cached) in enumerate(zip(parts, caches, strict=True)):
+    for number, part in parts.items():
+        cached = caches.get(number)
         _seed(plan, number)
         shares = {name: TASKS[name].texts(part) / max(1, total) for name, total in totals.items()}
         if cached is not None:
@@ -63,9 +77,16 @@ def backward(
         if by_task is not None:
             by_task.add(losses)
         loss.backward()
+    model.end_parts(list(parts), settings.optim.accumulate, world)
+    if world.size > 1:
+        own = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        finite("gradient's norm", nn.utils.get_total_norm(own), parts.values())
+        add_gradients(model, world)
     norm = nn.utils.clip_grad_norm_(model.parameters(), settings.optim.clip)
     sums.steps += 1
-    return Norms(finite("gradient's norm", norm, parts), by_task.norms() if by_task else {})
+    return Norms(
+        finite("gradient's norm", norm, parts.values()), by_task.norms(list(tasks), world) if by_task else {}
+    )
 
 
 def _sum(losses: Mapping[str, Tensor]) -> Tensor:
@@ -85,31 +106,36 @@ def count(sums: Sums, outcomes: Mapping[str, Outcome]) -> None:
             sums.add(f"{task}/{measure}", float(value), number)
 
 
-def finite(what: str, value: Tensor, batches: Sequence[Batch]) -> float:
+def finite(what: str, value: Tensor, batches: Collection[Batch]) -> float:
     """The scalar as a number, or the error that names the pictures it came of."""
     number = float(value)
     if math.isfinite(number):
         return number
     raise TrainingError(
         "training",
-        f"the {what} is {number} at position {batches[-1].position}",
+        f"the {what} is {number} at position {max(batch.position for batch in batches)}",
         found=f"pictures {', '.join(key for batch in batches for key in batch.keys)}",
         fix="look at them with `python -m data_pipeline show`; lower train.optim.learning_rate",
     )
 
 
 def _caches(
-    model: FusionModel, parts: Sequence[Batch], settings: Train, plan: Plan, where: torch.device
-) -> Sequence[Cached | None]:
+    model: FusionModel,
+    parts: Mapping[int, Batch],
+    settings: Train,
+    plan: Plan,
+    where: torch.device,
+    world: World,
+) -> Mapping[int, Cached]:
     """What each part carries of the contrast over all; nothing where there is one part, or no contrast."""
-    if model.itc is None or len(parts) == 1:
-        return [None] * len(parts)
-    found = []
-    for number, part in enumerate(parts):
+    if model.itc is None or settings.optim.accumulate == 1:
+        return {}
+    found = {}
+    for number, part in parts.items():
         _seed(plan, number)
         with torch.no_grad(), device.autocast(where, settings.precision):
-            found.append(model.contrasted(part.to(where)))
-    return gradient_cache.cache(model.itc, found)
+            found[number] = model.contrasted(part.to(where))
+    return gradient_cache.cache(model.itc, found, plan.tally.contrasted, world)
 
 
 def _seed(plan: Plan, part: int) -> None:

@@ -1,9 +1,12 @@
 """How hard each task pulls at what they share: the norm of its loss's gradient on the trunk."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from training.distributed import World
+from training.optimizing.gradient_sum import summed
 
 
 class TaskGradients:
@@ -25,6 +28,9 @@ class TaskGradients:
             before = self.sums.get(task)
             self.sums[task] = parts if before is None else [a + b for a, b in zip(before, parts, strict=True)]
 
-    def norms(self) -> dict[str, float]:
-        """Task → the norm over all parameters of the trunk."""
-        return {task: float(nn.utils.get_total_norm(parts)) for task, parts in self.sums.items()}
+    def norms(self, tasks: Sequence[str], world: World) -> dict[str, float]:
+        """Task → the norm over all parameters of the trunk, of what all processes have."""
+        nothing = [None] * len(self.parameters)
+        found = {task: summed(self.sums.get(task, nothing), self.parameters, world) for task in tasks}
+        there = {task: [part for part in parts if part is not None] for task, parts in found.items()}
+        return {task: float(nn.utils.get_total_norm(parts)) for task, parts in there.items() if parts}

@@ -53,7 +53,21 @@ class Head(nn.Module):
         return logits
 
 
-def score(taught: list[Example], asked: list[Example], seed: int) -> float | None:
+class Linear(nn.Module):
+    """A box [E,D], normalised, → logits [E,C] by one matrix. It is asked nothing in words."""
+
+    def __init__(self, width: int, _words: int, classes: int) -> None:
+        super().__init__()
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, classes)
+
+    def forward(self, boxes_ED: Tensor, _words_EL: Tensor) -> Tensor:
+        logits: Tensor = self.out(self.norm(boxes_ED))
+        return logits
+
+
+def score(
+    taught: list[Example], asked: list[Example], seed: int, build: type[Head | Linear] = Head
+) -> float | None:
     """Accuracy over `asked` of a head trained on `taught`; None where there is nothing to learn or to ask.
 
     A label that training never saw counts as wrong.
@@ -64,7 +78,7 @@ def score(taught: list[Example], asked: list[Example], seed: int) -> float | Non
         return None
     words = 1 + max((max(e.question, default=0) for e in [*taught, *asked]), default=0) + 1
     torch.manual_seed(seed)
-    head = Head(len(taught[0].vector), words, len(known))
+    head = build(len(taught[0].vector), words, len(known))
     optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE)
     boxes, questions, labels = _tensors(taught, known)
     order = rng(seed, "probe batches")

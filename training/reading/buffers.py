@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 STEP = 1 << 20  # bytes; batches of nearly one size share a buffer
@@ -23,9 +24,13 @@ class _Lent:
 
 
 class Buffers:
-    """Arrays of about one size over a few reused buffers."""
+    """Arrays of about one size over a few reused buffers.
 
-    def __init__(self) -> None:
+    pinned: page-locked memory, from which a CUDA device copies by itself while both sides go on.
+    """
+
+    def __init__(self, pinned: bool = False) -> None:
+        self.pinned = pinned
         self._free: list[NDArray[np.uint8]] = []
 
     def array(self, shape: Sequence[int], dtype: str) -> NDArray[Any]:
@@ -40,4 +45,10 @@ class Buffers:
         while self._free:
             if len(buffer := self._free.pop()) >= size:
                 return buffer
-        return np.empty(-(-size // STEP) * STEP, np.uint8)
+        return self._fresh(-(-size // STEP) * STEP)
+
+    def _fresh(self, size: int) -> NDArray[np.uint8]:
+        if not self.pinned:
+            return np.empty(size, np.uint8)
+        pinned: NDArray[np.uint8] = torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
+        return pinned

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-CAUSES = ("disk", "check", "decode", "assemble")
+CAUSES = ("disk", "check", "decode", "assemble", "device")
 
 
 class Meter:
     """Seconds of all threads together. disk: reads, page cache or not; check: hashes; decode: records;
-    assemble: texts, masks and boxes into tensors.
+    assemble: texts, masks and boxes into tensors; device: the step's wait for copies onto it.
     """
 
     def __init__(self) -> None:
@@ -24,8 +24,12 @@ class Meter:
         try:
             yield
         finally:
-            passed = time.perf_counter() - started
-            with self._lock:
+            self.add(**{cause: time.perf_counter() - started})
+
+    def add(self, **seconds: float) -> None:
+        """Count seconds towards their causes."""
+        with self._lock:
+            for cause, passed in seconds.items():
                 self.seconds[cause] += passed
 
 

@@ -3,27 +3,45 @@
 A scan of the headers finds the members; how many texts a record has and which arrays are empty it cannot see.
 """
 
+import hashlib
 from pathlib import Path
+
+import numpy as np
 
 from contract import codec
 from contract.index import ABSENT, Index, count_texts
 from contract.manifest import FeatureManifest
-from training.reading.tars import Tars, read_member, read_record
+from training.reading.members import Member, Reader
+from training.reading.tars import Tars
+
+
+def fingerprint(index: Index) -> str:
+    """Of a tar by its index, so of every byte; without one, of its length and what its headers say."""
+    if index.hashed:
+        return index.sha256
+    digest = hashlib.sha256(f"{index.tar_bytes} {' '.join(index.suffixes)}".encode())
+    for name in ("key", "offset", "size"):
+        digest.update(np.ascontiguousarray(index.rows[name]).data)
+    return digest.hexdigest()
 
 
 def complete_records(tars: Tars, path: Path, index: Index) -> None:
     """Fill `texts`: every record is decoded once."""
-    for row in range(len(index)):
-        index.rows["texts"][row] = count_texts(read_record(tars, path, index, row))
+    if not len(index):
+        return
+    member = Member(path, index, "json")
+    with Reader(tars) as reader:
+        for row in range(len(index)):
+            index.rows["texts"][row] = count_texts(reader.record(member, row))
 
 
 def complete_column(tars: Tars, path: Path, index: Index, known: FeatureManifest) -> None:
     """Flag the pictures whose array has no tokens; only members too short for all tokens are opened."""
     if not len(index):
         return
-    member = index.member(f"{known.encoder}.npy", path)
+    member = Member(path, index, known.suffixes[0])
     least = known.tokens * known.width  # bytes, whatever the type
-    for row in (index.rows["size"][:, member] < least).nonzero()[0]:
-        where = f"{path}: {index.key(int(row))}.{known.encoder}.npy"
-        array = codec.decode_array(read_member(tars, path, index, int(row), member), where)
-        index.rows["flags"][row] = ABSENT * (not len(array))
+    with Reader(tars) as reader:
+        for row in (member.size < least).nonzero()[0].tolist():
+            array = codec.decode_array(reader.payload(member, row), member.where(row))
+            index.rows["flags"][row] = ABSENT * (not len(array))

@@ -13,6 +13,7 @@ from training.batch import Batch
 from training.fusion.registry import Kind, Shape
 from training.modules.attention import sincos_2d
 from training.modules.augmentation import FeatureNoise, TokenDropout
+from training.modules.compaction import All, Kept
 from training.modules.filling import DROP, Filling
 from training.modules.pooling import masked_mean
 
@@ -103,7 +104,8 @@ class PictureEncoder(nn.Module):
     """The first column gives the grid; a second is resampled onto it and fused. Positions are added last.
 
     With no column at all there is one learned token: the model that never looks. noise, token_dropout: see
-    training.modules.augmentation.
+    training.modules.augmentation. compact: of each picture only the tokens that may be looked at are computed
+    and given, so that a token's number no longer tells its place.
     """
 
     positions: Tensor  # [N,H]
@@ -118,49 +120,58 @@ class PictureEncoder(nn.Module):
         *,
         noise: float = 0.0,
         token_dropout: float = 0.0,
+        compact: bool = False,
     ) -> None:
         super().__init__()
-        self.names = [column.name for column in columns]
+        self.columns = columns
+        self.names, self.compact = [column.name for column in columns], compact
         self.normalizers = nn.ModuleList(FeatureNormalizer(column.width, hidden, noise) for column in columns)
         self.fillings = nn.ModuleList(Filling(fill, hidden) for _ in columns)
         self.dropouts = nn.ModuleList(TokenDropout(token_dropout, column.cls) for column in columns)
         self.resamplers = nn.ModuleList(Resampler(column, columns[0]) for column in columns[1:])
         self.fusion = fusion.build(shape) if len(columns) > 1 else None
-        self.attends = fusion.attends
+        self.attends, self.aligned = fusion.attends, fusion.aligned
         self.norm = nn.LayerNorm(hidden)
         self.blank = nn.Parameter(torch.zeros(1, 1, hidden)) if not columns else None
         self.register_buffer("positions", _positions(columns, hidden), persistent=False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Fused tokens [P,N,H] and which of them may be looked at [P,N]."""
+        """Fused tokens [P,N,H] and which of them may be looked at [P,N]; [P,V,H] and [P,V] if compact."""
         if self.blank is not None:
             tokens = self.blank.expand(len(batch.keys), 1, -1)
             return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         first, *others = self.names
         streams = [
             self._stream(batch, *parts)
-            for parts in zip(self.names, self.normalizers, self.dropouts, self.fillings, strict=True)
+            for parts in zip(self.columns, self.normalizers, self.dropouts, self.fillings, strict=True)
         ]
-        tokens, seen = streams[0]
-        for name, stream, resample in zip(others, streams[1:], self.resamplers, strict=True):
-            second, mask = resample(*stream, batch.place[name], batch.place[first])
-            tokens = self._fuse(tokens, second, seen, mask)
-        return self.norm(tokens) + self.positions, seen
+        kept, tokens, seen = streams[0]
+        for name, (own, *stream), resample in zip(others, streams[1:], self.resamplers, strict=True):
+            second, mask = resample(*map(own.put_back, stream), batch.place[name], batch.place[first])
+            tokens = self._fuse(kept, tokens, second, seen, mask)
+        return self.norm(tokens) + kept.codes(self.positions), seen
 
     def _stream(
-        self, batch: Batch, name: str, normalize: nn.Module, drop: nn.Module, fill: nn.Module
-    ) -> tuple[Tensor, Tensor]:
-        """A column's tokens [P,N,H], what its mask hides replaced, and which may be looked at [P,N]."""
-        filled: tuple[Tensor, Tensor] = fill(
-            normalize(batch.tokens_of(name)), drop(batch.visible[name]), batch.hidden[name]
-        )
-        return filled
+        self, batch: Batch, column: Column, normalize: nn.Module, drop: nn.Module, fill: nn.Module
+    ) -> tuple[Kept | All, Tensor, Tensor]:
+        """A column's tokens that go on, what its mask hides replaced, and which may be looked at."""
+        visible = drop(batch.visible[column.name])
+        kept = Kept(visible, column.cls) if self.compact else All()
+        tokens = normalize(kept.take(batch.tokens_of(column.name)))
+        filled, seen = fill(tokens, kept.take(visible), kept.take(batch.hidden[column.name]))
+        return kept, filled, seen
 
-    def _fuse(self, v: Tensor, c: Tensor, v_mask: Tensor, c_mask: Tensor) -> Tensor:
+    def _fuse(self, kept: Kept | All, v: Tensor, c: Tensor, v_mask: Tensor, c_mask: Tensor) -> Tensor:
+        """v: the tokens that go on, c [P,N,H]; what attends to c reads it also in places where v has none."""
         assert self.fusion is not None
         if self.attends:
-            v, c = v + self.positions, c + self.positions
-        fused: Tensor = self.fusion(v, c * c_mask[..., None], v_mask, c_mask)
+            v, c = v + kept.codes(self.positions), c + self.positions
+        c = c * c_mask[..., None]
+        if self.attends and self.aligned:
+            return kept.take(self.fusion(kept.put_back(v), c, kept.put_back(v_mask), c_mask))
+        if self.aligned:
+            c, c_mask = kept.take(c), kept.take(c_mask)
+        fused: Tensor = self.fusion(v, c, v_mask, c_mask)
         return fused
 
 

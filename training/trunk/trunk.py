@@ -12,6 +12,7 @@ from training.fusion.registry import Kind, Shape
 from training.modules.pooling import masked_mean
 from training.objectives.contrast import Contrasted
 from training.trunk.picture import PictureEncoder
+from training.trunk.pretrained_text import PretrainedText
 from training.trunk.text import TextEncoder
 
 
@@ -19,7 +20,8 @@ class Shared(Struct):
     """What every head may look at: text [T,1+L,H] and picture tokens [B,N,H], with their masks.
 
     rows [T]: the picture of each text among the B; B is P, or T where texts are fused into their picture.
-    contrasted: the vectors of texts and pictures, where itc is among the tasks.
+    contrasted: the vectors of texts and pictures, where itc is among the tasks. look: what read the
+    pictures, for views of them that a head makes.
     """
 
     text: Tensor
@@ -28,6 +30,7 @@ class Shared(Struct):
     visible: Tensor
     rows: Tensor
     contrasted: Contrasted | None = None
+    look: PictureEncoder | None = None
 
 
 class TextFusion(nn.Module):
@@ -35,12 +38,12 @@ class TextFusion(nn.Module):
 
     def __init__(self, kind: Kind, shape: Shape) -> None:
         super().__init__()
-        self.pooled, self.fusion = kind.pooled, kind.build(shape)
+        self.aligned, self.fusion = kind.aligned, kind.build(shape)
 
     def forward(self, picture: Tensor, visible: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """picture [T,N,H] of each text, text [T,1+L,H] → [T,N,H]. The summary token is no word."""
         words, mask = text[:, 1:], mask[:, 1:]
-        if self.pooled:
+        if self.aligned:
             words = masked_mean(words, mask)[:, None].expand_as(picture)
             mask = visible
         fused: Tensor = self.fusion(picture, words, visible, mask)
@@ -50,7 +53,12 @@ class TextFusion(nn.Module):
 class Trunk(nn.Module):
     """Batch → Shared. text_fusion: None where the second input, if any, is a column."""
 
-    def __init__(self, text: TextEncoder, picture: PictureEncoder, text_fusion: TextFusion | None) -> None:
+    def __init__(
+        self,
+        text: TextEncoder | PretrainedText,
+        picture: PictureEncoder,
+        text_fusion: TextFusion | None,
+    ) -> None:
         super().__init__()
         self.text, self.picture, self.text_fusion = text, picture, text_fusion
 
@@ -59,7 +67,7 @@ class Trunk(nn.Module):
         text, mask = self.text(batch.tokens, batch.token_mask)
         picture, visible = self.picture(batch)
         if self.text_fusion is None:
-            return Shared(text, mask, picture, visible, batch.text_picture)
+            return Shared(text, mask, picture, visible, batch.text_picture, look=self.picture)
         own, seen = picture[batch.text_picture], visible[batch.text_picture]
         rows = torch.arange(len(text), device=text.device)
         return Shared(text, mask, self.text_fusion(own, seen, text, mask), seen, rows)

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Struct
 
 from contract.errors import MismatchError
-from training.evaluation.metrics.retrieval import Flags, Scores, ranks, recalls
+from training.evaluation.metrics.retrieval import Flags, Scores, chance, ranks, recalls
 
 KS, SUBSET_KS = (1, 5, 10, 50), (1, 2, 3)
 SENT, SUBSET_SENT = 50, 3  # names per query that the server wants
@@ -48,6 +48,17 @@ def scores(queries: Sequence[Query], gallery: Sequence[str], scores_QG: Scores) 
     found = {
         **recalls(ranks(scores_QG, target_QG, ~reference_QG), KS),
         **recalls(ranks(scores_QG, target_QG, set_QG), SUBSET_KS, "R_s"),
+    }
+    return {**found, "mean": (found["R@5"] + found["R_s@1"]) / 2}
+
+
+def chances(queries: Sequence[Query], gallery: Sequence[str]) -> dict[str, float]:
+    """The same of a random order: the reference does not compete, so R@K is K / (gallery − 1)."""
+    one = np.ones(len(queries), np.int64)
+    others = np.array([len(query.others) for query in queries])
+    found = {
+        **chance(one, one * (len(gallery) - 1), KS),
+        **chance(one, others, SUBSET_KS, "R_s"),
     }
     return {**found, "mean": (found["R@5"] + found["R_s@1"]) / 2}
 

@@ -1,6 +1,6 @@
 """Does a text belong to a picture, and which of several candidates is the one meant?
 
-Legend: Q questions, C candidates, S phrases, R boxes, E links. As in `retrieval`, ties and scores that are
+Legend: Q questions, C candidates, S phrases, R boxes. As in `retrieval`, ties and scores that are
 not numbers count against the model.
 """
 
@@ -38,19 +38,11 @@ def one_of_n(scores_QC: Scores, candidate_QC: Flags) -> Choice:
     return _choose(scores_QC[asks_Q], positive_QC[asks_Q], candidate_QC[asks_Q])
 
 
-def entity_object(
-    scores_SR: Scores,
-    phrase_picture_S: NDArray[np.int64],
-    box_picture_R: NDArray[np.int64],
-    links_E2: NDArray[np.int64],
-) -> Choice:
+def entity_object(scores_SR: Scores, linked_SR: Flags, own_SR: Flags) -> Choice:
     """Which of its picture's own boxes a phrase names; any box that it is linked to is right.
 
-    links_E2: (phrase, box). A phrase without a link has no truth: left out.
+    A phrase without a link has no truth: left out.
     """
-    linked_SR = np.zeros(scores_SR.shape, np.bool_)
-    linked_SR[links_E2[:, 0], links_E2[:, 1]] = True
-    own_SR = phrase_picture_S[:, None] == box_picture_R
     asks_S = linked_SR.any(1)
     return _choose(scores_SR[asks_S], linked_SR[asks_S], own_SR[asks_S])
 

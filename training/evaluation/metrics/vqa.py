@@ -13,7 +13,8 @@ from msgspec import Struct
 class Answered(Struct):
     """Parallel lists over questions. predicted: one list of answers per model, by its name.
 
-    unanswered: ids of the questions of pictures that an encoder could not take; they are in no list.
+    unanswered: ids of the questions of pictures that an encoder could not take; withheld: (id, what the run
+    answered) of questions whose true answer is not told. Both are in no other list.
     """
 
     ids: list[str]
@@ -21,6 +22,7 @@ class Answered(Struct):
     answers: list[str]
     predicted: dict[str, list[str]]
     unanswered: list[str] = []
+    withheld: list[tuple[str, str]] = []
 
 
 def majority(answers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -31,15 +33,15 @@ def majority(answers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {kind: min(c, key=lambda answer: (-c[answer], answer)) for kind, c in counts.items()}
 
 
-def accuracies(answered: Answered) -> dict[str, float]:
-    """Share of exact matches of each model, over all questions."""
+def accuracies(answered: Answered) -> dict[str, float | None]:
+    """Share of exact matches of each model, over all questions; null over none."""
     return {name: _share(predicted, answered.answers) for name, predicted in answered.predicted.items()}
 
 
-def by_type(answered: Answered) -> dict[str, dict[str, float]]:
+def by_type(answered: Answered) -> dict[str, dict[str, float | None]]:
     """Per question type: the number of questions and each model's accuracy."""
     kinds = np.array(answered.types)
-    result = {}
+    result: dict[str, dict[str, float | None]] = {}
     for kind in sorted(set(answered.types)):
         rows = np.flatnonzero(kinds == kind)
         truth = [answered.answers[row] for row in rows]
@@ -48,7 +50,7 @@ def by_type(answered: Answered) -> dict[str, dict[str, float]]:
     return result
 
 
-def _share(predicted: Sequence[str], truth: Sequence[str]) -> float:
-    """In [0, 1], 4 decimals; 0 over no questions."""
+def _share(predicted: Sequence[str], truth: Sequence[str]) -> float | None:
+    """In [0, 1], 4 decimals."""
     hits = sum(p == t for p, t in zip(predicted, truth, strict=True))
-    return round(hits / len(truth), 4) if truth else 0.0
+    return round(hits / len(truth), 4) if truth else None

@@ -1,0 +1,142 @@
+"""The ablation: its plan, its numbers and its page; a row is trained and scored with every seed."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import synthetic
+import yaml
+
+from contract.errors import FuselineError, MismatchError, ParamsError
+from training import ablate, compare
+from training.ablation import chart, plan, scores, table
+from training.ablation.scores import Scores
+from training.config import load
+
+ROOT = Path(__file__).parents[1]
+PLAN = {
+    "seeds": [0, 1],
+    "split": "val",
+    "bases": {"vqa": {"measures": ["vqa.accuracy"], "set": {"optim.epochs": 1, "optim.batch": 8}}},
+    "rows": {"gated": {"base": "vqa"}, "none": {"base": "vqa", "set": {"fusion.kind": "none"}}},
+    "factors": {"fusion": {"title": "Fusion", "rows": {"gated": "gated", "none": "none"}}},
+}
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch) -> Path:
+    synthetic.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    write(PLAN)
+    return tmp_path
+
+
+def write(content: object) -> None:
+    Path("plan.yaml").write_text(yaml.safe_dump(content))
+
+
+def row(name: str) -> dict:
+    ablate.main([name, "--plan", "plan.yaml"])
+    return json.loads(Path(f"reports/ablation/{name}.json").read_bytes())
+
+
+def test_a_row_is_trained_and_scored_once_a_seed_and_repeats(world):
+    first = row("none")
+    assert first["seeds"] == [0, 1] and len(first["scores"]["vqa.accuracy"]) == 2
+    assert row("none") == first
+    assert not list(world.glob("runs/*"))
+
+
+def test_rows_differ_from_their_base_by_what_they_set_alone():
+    ablation = plan.load(ROOT / "ablation/params.yaml")
+    for name, known in ablation.rows.items():
+        base, settings = ablation.base(name).set, ablation.settings(name)
+        assert {place for place in settings if settings[place] != base.get(place)} == known.set.keys()
+
+
+def test_every_row_of_the_project_is_a_setting_of_the_project_and_stands_in_a_factor():
+    ablation = plan.load(ROOT / "ablation/params.yaml")
+    for name in ablation.rows:
+        given = ablate.fit_arguments(ablation, name, 0, ["data"], Path("run"))
+        overrides = given[given.index("--set") + 1 :] if "--set" in given else []
+        load(ROOT / "params.yaml", overrides)
+    assert {row for factor in ablation.factors.values() for row in factor.rows.values()} == set(ablation.rows)
+
+
+def test_the_comparison_holds_every_score_and_its_page_and_plot_show_them(world):
+    rows = {name: row(name) for name in PLAN["rows"]}
+    compare.main(["--plan", "plan.yaml"])
+    lines = json.loads(Path("reports/ablation.json").read_bytes())
+    assert [line["scores"] for line in lines] == [
+        rows[line["row"]]["scores"]["vqa.accuracy"] for line in lines
+    ]
+    page = Path("reports/ablation.md").read_text()
+    assert all(f"{100 * line['mean']:.1f} ±" in page for line in lines)
+    drawn = ElementTree.parse("reports/ablation.svg").getroot()
+    dots = drawn.findall("{http://www.w3.org/2000/svg}circle")
+    assert len(dots) == sum(len(line["scores"]) for line in lines)
+
+
+def test_mean_spread_and_gain_are_those_of_the_definition():
+    rows = {
+        "a": Scores("a", [0, 1, 2], {"m": [0.1, 0.2, 0.6]}),
+        "b": Scores("b", [0, 1, 2], {"m": [0.4] * 3}),
+    }
+    first, second = scores.lines("f", rows, "m")
+    assert (first.mean, first.gain) == pytest.approx((0.3, 0.0))
+    assert first.spread == pytest.approx((((-0.2) ** 2 + (-0.1) ** 2 + 0.3**2) / 2) ** 0.5)
+    assert (second.mean, second.spread, second.gain) == pytest.approx((0.4, 0.0, 0.1))
+
+
+def test_one_seed_has_no_spread_and_equal_scores_are_drawn_in_the_middle():
+    rows = {"a<b": Scores("a", [0], {"m": [0.5]})}
+    lines = scores.lines("f", rows, "m")
+    assert lines[0].spread == 0
+    (dot,) = ElementTree.fromstring(chart.svg({"x & y": lines})).findall("{http://www.w3.org/2000/svg}circle")
+    assert float(dot.attrib["cx"]) == pytest.approx((chart.LEFT + chart.WIDTH - chart.RIGHT) / 2)
+    assert "50.0 ± 0.0" in table.markdown("x", lines, 1)
+
+
+def test_a_factor_over_two_bases_is_refused(world):
+    content = PLAN | {"bases": {**PLAN["bases"], "itm": {"measures": ["itm.own"]}}}
+    write(content | {"rows": {**PLAN["rows"], "none": {"base": "itm"}}})
+    with pytest.raises(ParamsError, match=r"factors\.fusion[\s\S]*itm, vqa"):
+        row("none")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rows": {"gated": {"base": "vqaa"}}}, "vqaa"),
+        ({"factors": {"fusion": {"title": "", "rows": {"a": "gatedd"}}}}, "gatedd"),
+        ({"seeds": []}, "seeds"),
+        ({"colour": 1}, "colour"),
+    ],
+)
+def test_a_mistake_in_the_plan_is_named(world, change, said):
+    write(PLAN | change)
+    with pytest.raises(FuselineError, match=said):
+        row("gated")
+
+
+def test_an_unknown_row_lists_the_known(world):
+    with pytest.raises(FuselineError, match="gated"):
+        ablate.main(["gatd", "--plan", "plan.yaml"])
+
+
+def test_a_measure_that_no_evaluation_gives_names_what_there_is(world):
+    with pytest.raises(ParamsError, match="no 'accurate'[\\s\\S]*accuracy"):
+        scores.find({"vqa": {"accuracy": 0.5}}, "vqa.accurate")
+    with pytest.raises(ParamsError, match="is no number"):
+        scores.find({"vqa": {"accuracy": None}}, "vqa.accuracy")
+
+
+def test_a_missing_row_and_a_row_of_another_plan_are_refused(world):
+    with pytest.raises(ParamsError, match=r"training\.ablate gated"):
+        compare.main(["--plan", "plan.yaml"])
+    for name in PLAN["rows"]:
+        row(name)
+    write(PLAN | {"seeds": [0, 1, 2]})
+    with pytest.raises(MismatchError, match="another plan"):
+        compare.main(["--plan", "plan.yaml"])

@@ -1,0 +1,184 @@
+"""Batches that teach little, and settings that the shards cannot serve: numbers, or one clear error."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import every_task
+import pytest
+import synthetic
+import torch
+
+from contract.errors import MismatchError, ParamsError, ShardError
+from training import evaluate, fit
+from training.batch import Batch
+from training.config import (
+    Bank,
+    Cir,
+    Itc,
+    Itm,
+    Masking,
+    Mfm,
+    Model,
+    Region,
+    Sources,
+    Tasks,
+    Train,
+    Vqa,
+)
+from training.distributed import ALONE
+from training.model.model import FusionModel
+from training.run import build_model
+from training.shards import open_shards
+from training.stream import Stream
+
+SOURCES = Sources(similar=1, mined=1, random=1, swapped=1, masked=1)
+WITHOUT_CELLS = Tasks(
+    vqa=Vqa(label_smoothing=0.1),
+    itc=Itc(mined=1, bank=Bank(16), momentum=0.9, alpha=0.4),
+    itm=Itm(gamma=2.0, mined=1, swapped=1, sources=SOURCES),
+    cir=Cir(gated=True),
+)
+ALL = Tasks(
+    **WITHOUT_CELLS.chosen,
+    region=Region(bank=Bank(16), masked=True, contrast="arcface", pooling="attention"),
+    mfm=Mfm(),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    made = tmp_path_factory.mktemp("every")
+    every_task.build(made, train=16, val=4, shards=1)
+    return made
+
+
+def settings(tasks: Tasks, mask: Masking) -> Train:
+    return Train(
+        tasks=tasks,
+        inputs={"grid": "vit", "pixel": "esam"},
+        model=Model(hidden=16, heads=2, text_layers=1, head_layers=2),
+        masking=mask,
+    )
+
+
+def model_and_batch(folder: Path, fill: str, ratio: float, size: int = 8) -> tuple[FusionModel, Batch]:
+    """A fresh model of every task that goes with the fill, and a batch of what they take."""
+    tasks, mask = WITHOUT_CELLS if fill == "drop" else ALL, Masking(ratio=ratio, fill=fill)
+    checked = Masking(ratio=ratio or 0.5, fill=fill)  # of mfm: that something is hidden at all
+    shards = open_shards([str(folder / "data")], ["vit", "esam"])
+    torch.manual_seed(0)
+    built = build_model(settings(tasks, checked), shards.features, shards.tokenizer, len(shards.answers))
+    options = {"mask": mask, "negatives": 1, "text_negatives": 3, "swaps": 1, "named": True}
+    return built, next(iter(Stream(shards, list(tasks.chosen), batch=size, **options)))
+
+
+CHANGES = {
+    "as it is": lambda _batch: {},
+    "no usable box": lambda batch: {"boxes": torch.zeros_like(batch.boxes)},
+    "every box a crowd": lambda batch: {"crowd": torch.ones_like(batch.crowd)},
+    "all of one id": lambda batch: {"groups": ["same"] * len(batch.groups)},
+    "no text has a word": lambda batch: {"token_mask": torch.zeros_like(batch.token_mask)},
+    "one text has no word": lambda batch: {
+        "token_mask": torch.cat([torch.zeros_like(batch.token_mask[:1]), batch.token_mask[1:]])
+    },
+    "all texts alike": lambda batch: {
+        "tokens": batch.tokens[:1].expand_as(batch.tokens).clone(),
+        "token_mask": batch.token_mask[:1].expand_as(batch.token_mask).clone(),
+    },
+    "no text of any task": lambda batch: {"rows": {task: rows[:0] for task, rows in batch.rows.items()}},
+    "no answer is known": lambda batch: {"answer": torch.full_like(batch.answer, -1)},
+    "nothing negative": lambda batch: {
+        name: torch.full_like(getattr(batch, name), -1) for name in ("neg_picture", "neg_text", "swapped")
+    },
+    "no token is visible": lambda batch: {
+        name: {column: torch.zeros_like(mask) for column, mask in getattr(batch, name).items()}
+        for name in ("visible", "hidden")
+    },
+}
+
+
+def check(model: FusionModel, batch: Batch) -> None:
+    """Two steps with the same batch, the bank filled by the first: every number is one."""
+    for step in range(2):
+        model.begin_step(step)
+        outcomes = model(batch)
+        model.zero_grad(set_to_none=True)
+        sum(outcome.loss for outcome in outcomes.values()).backward()
+        model.end_parts((0,), 1, ALONE)
+        for task, outcome in outcomes.items():
+            assert torch.isfinite(outcome.loss), task
+            assert all(torch.isfinite(torch.as_tensor(value)) for value, _ in outcome.measures.values()), task
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
+    model.eval()
+    assert all(torch.isfinite(outcome.loss) for outcome in model(batch).values())
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("fill", ["drop", "learned"])
+def test_a_batch_that_teaches_little_gives_numbers(folder, fill, change):
+    model, batch = model_and_batch(folder, fill, 0.25)
+    check(model, replace(batch, **CHANGES[change](batch)))
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+@pytest.mark.parametrize("fill", ["drop", "zero", "mean", "noise", "learned"])
+def test_a_mask_of_nothing_and_of_everything_gives_numbers(folder, fill, ratio):
+    check(*model_and_batch(folder, fill, ratio))
+
+
+def test_a_batch_of_one_picture_gives_numbers(folder):
+    check(*model_and_batch(folder, "learned", 0.25, size=1))
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch) -> Path:
+    synthetic.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(error: type[Exception], message: str, *overrides: str) -> None:
+    with pytest.raises(error, match=f"(?s){message}"):
+        fit.main(["--run", "runs/a", "--set", *overrides])
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_as_many_separate_layers_as_there_are_is_refused(world, layers):
+    refused(ParamsError, "separate", f"fusion={{kind: difnet, layers: {layers}, separate: {layers}}}")
+
+
+@pytest.mark.parametrize("task", ["itc", "itm", "cir"])
+def test_a_task_whose_texts_the_shards_lack_is_refused(world, task):
+    """Beside a task that has some too: it would go on for days and train nothing."""
+    refused(ShardError, "no picture has a text", f"tasks={{{task}: {{}}}}")
+    refused(ShardError, f"no picture has a text for {task}", f"tasks={{vqa: {{}}, {task}: {{}}}}")
+
+
+@pytest.mark.parametrize("task", ["region", "mfm"])
+@pytest.mark.parametrize("masking", ["{ratio: 0.5}", "{ratio: 0.0, ratio_end: 0.5}"])
+def test_dropped_tokens_are_refused_where_a_task_needs_the_grid(world, task, masking):
+    refused(ParamsError, "by their place", f"tasks={{{task}: {{}}}}", f"masking={masking}")
+
+
+@pytest.mark.parametrize("task", ["itc", "region"])
+@pytest.mark.parametrize(
+    ("bank", "message"),
+    [("{slots: 1000}", "larger than the set"), ("{slots: 4, warmup: 500}", "never be used")],
+)
+def test_a_bank_that_cannot_be_of_use_is_refused(tmp_path, monkeypatch, task, bank, message):
+    every_task.build(tmp_path, train=16, val=4, shards=1)
+    monkeypatch.chdir(tmp_path)
+    refused(ParamsError, message, f"tasks={{{task}: {{bank: {bank}}}}}")
+
+
+def test_answers_of_another_manifest_are_refused(world):
+    fit.main(["--run", "runs/a", "--set", "optim.epochs=0.2"])
+    path = world / "data/manifest.json"
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps(known | {"answers": [*known["answers"], "middle"]}))
+    for command in (fit.main, lambda options: evaluate.main(["--run", *options[1:]])):
+        with pytest.raises(MismatchError, match="answers"):
+            command(["--resume", "runs/a"])

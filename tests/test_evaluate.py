@@ -1,0 +1,353 @@
+"""`evaluate` of a run of every task: what it reads and writes, whatever the batch."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import every_task
+import numpy as np
+import pytest
+import synthetic
+import synthetic_tasks
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from contract.errors import MismatchError, ParamsError, ShardError
+from contract.record import Record, Text
+from training import evaluate, fit, run
+from training.batching.needs import Need, need
+from training.config import Masking
+from training.evaluation import (
+    cir_scores,
+    itc_scores,
+    itm_scores,
+    mfm_scores,
+    region_scores,
+    scored,
+    vqa_scores,
+)
+from training.evaluation.held_out import HeldOut, Picture, ring, shuffled
+from training.evaluation.scored import Section, pool
+from training.evaluation.scorers import SCORERS
+from training.model.tasks import TASKS
+from training.shards import Place, open_shards
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A run of every task, a few steps long, and its blind twin for the questions."""
+    made = tmp_path_factory.mktemp("every")
+    every_task.build(made)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        fit.main(["--run", "runs/a", "--set", every_task.TASKS, *every_task.MASK])
+        fit.main(["--run", "runs/blind", "--blind"])
+    return made
+
+
+@pytest.fixture
+def project(folder, monkeypatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def scores(*arguments: str, name: str = "runs/a") -> dict:
+    evaluate.main(["--run", name, "--out", "scores.json", *arguments])
+    return json.loads(Path("scores.json").read_text())
+
+
+def held(batch: int = 5) -> HeldOut:
+    known = run.open_run(Path("runs/a"))
+    shards = open_shards(["data"], ["vit", "esam"], split="val")
+    return HeldOut(known, run.trained_model(known, "best").eval(), shards, batch, torch.device("cpu"))
+
+
+def test_every_task_is_scored_and_shown(project, capsys):
+    found = scores("--blind", "runs/blind")
+    assert list(found) == ["run", "split", *TASKS]
+    assert found["vqa"]["questions"] == 24 and found["vqa"]["blind"] is not None
+    assert found["itc"]["text_to_picture"]["texts"] == 12 == found["itc"]["picture_to_text"]["pictures"]
+    assert found["itm"]["random"]["chance"]["text_auc"] == 0.5
+    assert found["itm"]["swapped"] == found["itm"]["swapped_side"]
+    assert found["region"]["matching"]["chance"] == {"accuracy": 0.5}
+    assert found["region"]["one_of_n"]["chance"] == {"accuracy": 0.25}
+    assert (found["cir"]["queries"], found["cir"]["gallery"]) == (12, 12)
+    assert found["cir"]["chance"]["R_s@1"] == pytest.approx(1 / 3, abs=1e-4)
+    assert found["mfm"]["explained"] is not None and found["mfm"]["hidden_tokens"] > 0
+    shown = capsys.readouterr().out
+    assert all(f"\n{task} " in shown for task in list(TASKS)[1:]) and "R_s@1" in shown
+
+
+def test_the_batch_size_changes_nothing(project):
+    first, again = (scores("--batch", batch) for batch in ("1", "64"))
+    assert first == again
+
+
+def test_every_task_has_a_scorer():
+    assert SCORERS.keys() == TASKS.keys()
+
+
+def test_some_of_the_tasks(project):
+    assert list(scores("--tasks", "itm", "cir")) == ["run", "split", "itm", "cir"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tasks", "vqq"], "unknown task of this run 'vqq'[\\s\\S]*did you mean 'vqa'"),
+        (["--tasks", "itm", "--blind", "runs/blind"], "--blind: goes with vqa"),
+        (["--tasks", "vqa", "--submission", "x"], "--submission: goes with cir"),
+        (["--tasks", "cir", "--predictions", "x"], "--predictions: goes with vqa"),
+        (["--blind", "runs/a"], "is not blind"),
+    ],
+)
+def test_a_users_mistake_is_one_clear_error(project, arguments, message):
+    with pytest.raises(ParamsError, match=message):
+        scores(*arguments)
+
+
+@pytest.mark.parametrize("batch", ["0", "-3", "many"])
+def test_a_batch_is_a_number(project, batch, capsys):
+    with pytest.raises(SystemExit):
+        scores("--batch", batch)
+    assert "1 or more" in capsys.readouterr().err
+
+
+def test_progress_is_told_in_plain_lines_without_a_terminal(project, monkeypatch, capsys):
+    monkeypatch.setattr("training.evaluation.progress.PLAIN_EVERY", 0.0)
+    scores("--tasks", "itc", "--batch", "5")
+    assert "itc toy: 10 of 12 pictures" in capsys.readouterr().err
+
+
+@given(st.integers(1, 40), st.integers(1, 50))
+def test_behind_every_picture_of_the_ring_stands_the_same_other_one(count, batch):
+    pictures = [Picture(Place(0, n), str(n), str(n), [], False) for n in range(count)]
+    rows = [int(picture.key) for picture in ring(pictures, batch)]
+    blocks = [rows[at : at + batch + 1] for at in range(0, len(rows), batch + 1)]
+    pairs = [pair for block in blocks for pair in zip(block, block[1:], strict=False)]
+    assert pairs == [(n, (n + 1) % count) for n in range(count)]
+
+
+def test_the_ring_is_in_one_random_order(project):
+    found = held().pictures(vqa_scores.is_question)["toy"]
+    keys = [picture.key for picture in shuffled(found, "toy")]
+    assert keys == [picture.key for picture in shuffled(found, "toy")]
+    assert sorted(keys) == [picture.key for picture in found] != keys
+    assert keys != [picture.key for picture in shuffled(found, "other")]
+
+
+def test_a_vector_is_of_its_own_text_and_picture_whatever_the_batch(project):
+    pictures = held().pictures(itc_scores.is_pair)["toy"]
+    alone, together = (itc_scores.vectors(held(batch), "toy", pictures) for batch in (1, 12))
+    torch.testing.assert_close(alone.text, together.text)
+    torch.testing.assert_close(alone.picture, together.picture)
+    assert together.identity.text_picture.tolist() == list(range(12))
+
+
+def test_a_random_wrong_pair_is_false_and_there_are_as_many_on_each_side(project):
+    """Pictures of one quadrant have the same statement, and are no wrong partners of each other."""
+    everything = list(
+        itm_scores.judged(held(), "toy", shuffled(held().pictures(itm_scores.is_pair)["toy"], "toy"))
+    )
+    random = itm_scores.join(part["random"] for part in everything)
+    assert len(random.own) == len(random.wrong_picture) == len(random.wrong_text)
+    order = [int(one.key[1:]) for one in shuffled(held().pictures(itm_scores.is_pair)["toy"], "toy")]
+    words = [synthetic_tasks.quadrant(synthetic.cell(number)) for number in order]
+    assert len(random.own) == sum(a != b for a, b in zip(words, words[1:] + words[:1], strict=True)) > 0
+
+
+def test_itm_equals_a_naive_loop(project):
+    """Each pair alone in its batch, by the model's own head."""
+    one = held()
+    pictures = shuffled(one.pictures(itm_scores.is_pair)["toy"], "toy")
+    random = itm_scores.join(part["random"] for part in itm_scores.judged(one, "toy", pictures))
+    false = [
+        (mine, other)
+        for mine, other in zip(pictures, pictures[1:] + pictures[:1], strict=True)
+        if mine.texts[0].tokens != other.texts[0].tokens
+    ]
+    wrong = [odds(one, other, mine.texts[0]) for mine, other in false]
+    np.testing.assert_allclose(random.wrong_picture, wrong, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(random.own, [odds(one, mine, mine.texts[0]) for mine, _ in false], 1e-3, 1e-5)
+    wrong = [odds(one, mine, other.texts[0]) for mine, other in false]
+    np.testing.assert_allclose(random.wrong_text, wrong, rtol=1e-3, atol=1e-5)
+
+
+def odds(one: HeldOut, picture: Picture, text: Text) -> float:
+    """The log-odds of a picture and a text, alone."""
+    need = Need(None, lambda found: found.role == "statement")
+    (batch,) = one.batches("itm", "toy", [picture], need, change=lambda *_: text)
+    shared, zero = one.model.trunk(batch), torch.zeros(1, dtype=torch.int64)
+    false, true = one.model.heads["itm"].logits(shared, zero, zero)[0].tolist()
+    return true - false
+
+
+def test_wording_that_gives_a_change_away_is_its_baseline():
+    """Log-odds that hang on the text alone: AUC 1, and so is that of other pictures."""
+    yes, no = np.full(5, 2.0), np.full(5, -2.0)
+    found = itm_scores.section(itm_scores.Sides(yes, wrong_text=no, elsewhere=yes, changed_elsewhere=no))
+    assert found.values["text_auc"] == found.chance["text_auc"] == 1
+    assert "wrong_picture" not in found.values and "picture_auc" not in found.values
+
+
+def test_random_log_odds_are_at_chance():
+    random = np.random.default_rng(2)
+    sides = itm_scores.Sides(*(random.normal(size=4000) for _ in range(3)))
+    found = itm_scores.section(sides)
+    for name, chance in found.chance.items():
+        assert found.values[name] == pytest.approx(chance, abs=0.04)
+
+
+def test_region_equals_a_naive_loop(project):
+    one = held()
+    pictures = one.pictures(region_scores.is_region)["toy"]
+    found = region_scores.choices(one, "toy", pictures)
+    right = []
+    for picture in pictures:
+        (batch,) = one.batches("region", "toy", [picture], need("region"), text_negatives=10)
+        pairs, hard, real = one.model.heads["region"].compared(one.model.trunk(batch), batch)
+        best = [
+            float(row[own].max()) > float(row[~own].max())
+            for row, own in zip(pairs.cosine, pairs.linked, strict=True)
+        ]
+        right += best
+        assert real[:, 0].all() and hard.shape == (2, 11)
+    assert np.concatenate([choice.right for choice in found["matching"]]).sum() == sum(right)
+
+
+def test_mfm_beside_the_mean_of_what_is_visible():
+    features = torch.randn(2, 17, 8)
+    hidden = torch.zeros(2, 17, dtype=torch.bool)
+    hidden[:, 3:6] = True
+    visible = ~hidden
+    part = SimpleNamespace(tokens_of={"vit": features}.get, visible={"vit": visible}, hidden={"vit": hidden})
+    wanted = 0.0
+    for picture in range(2):
+        normal = torch.nn.functional.layer_norm(features[picture], (8,))
+        guess = normal[visible[picture]].mean(0)
+        wanted += sum(float((guess - normal[token]).square().mean()) for token in range(3, 6))
+    assert mfm_scores.mean_error(part, "vit") == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_mask_is_that_of_the_end_of_training():
+    assert mfm_scores.final(Masking(ratio=0.2, ratio_end=0.6)) == Masking(ratio=0.6)
+    assert mfm_scores.final(Masking(ratio=0.2)) == Masking(ratio=0.2)
+
+
+def withheld(number: int, record: Record) -> Record:
+    """As test splits come: no answer, no target; and one edit without a word, as CIRR's test1 has."""
+    record = every_task.with_all(number, record)
+    for text in record.texts:
+        text.answer, text.target = None, []
+        if text.role == "edit" and number == 41:
+            text.text, text.tokens = "", []
+    return structs.replace(record, id=f"{record.id}.jpg")
+
+
+@pytest.fixture(scope="module")
+def hidden(folder) -> Path:
+    every_task.build(folder / "test", change=withheld)
+    return folder / "test/data"
+
+
+def test_questions_without_answers_are_predicted(project, hidden):
+    found = scores("--shards", str(hidden), "--predictions", "said.json", "--tasks", "vqa")["vqa"]
+    assert (found["accuracy"], found["questions"], found["answers_withheld"]) == (None, 0, 24)
+    sent = json.loads(Path("said.json").read_text())
+    assert [row["questionId"] for row in sent] == sorted(f"{n}-{m}" for n in range(40, 52) for m in (0, 1))
+    known = scores("--predictions", "known.json", "--tasks", "vqa")["vqa"]
+    assert known["questions"] == 24
+    assert sent == json.loads(Path("known.json").read_text())
+
+
+def test_edits_without_targets_are_submitted_by_the_datasets_names(project, hidden):
+    found = scores("--shards", str(hidden), "--submission", "server", "--tasks", "cir")["cir"]
+    assert (found["queries"], found["targets_withheld"], found["gallery"]) == (0, 12, 12)
+    whole, subset = (
+        json.loads(Path("server", f"{name}.json").read_text()) for name in ("recall", "recall_subset")
+    )
+    assert (whole["version"], whole["metric"], subset["metric"]) == ("rc2", "recall", "recall_subset")
+    for number in range(40, 52):
+        first = number - number % 4
+        others = {f"p{n:04d}.jpg" for n in range(first, first + 4) if n != number}
+        assert set(subset[f"{number}-edit"]) == others
+        assert len(whole[f"{number}-edit"]) == 11 and f"p{number:04d}.jpg" not in whole[f"{number}-edit"]
+
+
+def test_a_submission_is_scored_as_the_run_is(project):
+    """R@K of the ranks in the files is R@K of the result."""
+    found = scores("--submission", "server", "--tasks", "cir")["cir"]
+    whole = json.loads(Path("server/recall.json").read_text())
+    targets = {f"{n}-edit": synthetic.key(n - n % 4 + (n % 4 == 0)) for n in range(40, 52)}
+    for k in (1, 5, 10):
+        hits = [target in whole[name][:k] for name, target in targets.items()]
+        assert found[f"R@{k}"] == pytest.approx(sum(hits) / 12, abs=1e-4)
+
+
+def test_a_split_without_a_text_for_a_task_is_said(project, capsys):
+    every_task.build(project / "bare", change=lambda _n, record: structs.replace(record, texts=[]))
+    found = scores("--shards", "bare/data")
+    assert list(found) == ["run", "split", "mfm"]
+    assert "region: no picture of these shards has a text for it" in capsys.readouterr().err
+    with pytest.raises(ShardError, match="nothing to score"):
+        scores("--shards", "bare/data", "--tasks", "vqa", "cir")
+
+
+def test_a_target_that_the_gallery_lacks_is_an_error(project):
+    def elsewhere(number, record):
+        record = every_task.with_all(number, record)
+        record.texts[-1].target = ["p0001"]
+        record.texts[-1].members[0] = "p0001"
+        return record
+
+    every_task.build(project / "lost", change=elsewhere)
+    with pytest.raises(MismatchError, match="1 missing: p0001"):
+        scores("--shards", "lost/data", "--tasks", "cir")
+
+
+def test_a_picture_that_no_encoder_could_take_stays_in_the_gallery(project, monkeypatch):
+    known, write = synthetic.features, synthetic.write_shard
+
+    def write_shard(path, suffixes, samples):
+        for sample in samples:
+            sample.absent = sample.key == "p0045" and "npy" in suffixes[0]
+        return write(path, suffixes, samples)
+
+    monkeypatch.setattr(synthetic, "features", lambda n, name: known(n, name)[: 0 if n == 45 else None])
+    monkeypatch.setattr(synthetic, "write_shard", write_shard)
+    every_task.build(project / "blurred")
+    found = scores("--shards", "blurred/data")
+    assert (found["cir"]["gallery"], found["cir"]["queries"], found["cir"]["without_features"]) == (12, 12, 1)
+    assert found["vqa"]["unanswered"] == 2 and found["vqa"]["questions"] == 22
+    assert found["itc"]["text_to_picture"]["texts"] == 11
+    assert found["region"]["matching"]["phrases"] == 44
+    one = structs.replace(held(), shards=open_shards(["blurred/data"], ["vit", "esam"], split="val"))
+    search = cir_scores.search(one, "toy", one.pictures(cir_scores.is_edit)["toy"])
+    assert np.isneginf(search.scores_QG[:, search.gallery.index("p0045")]).all()
+    assert np.isfinite(search.scores_QG).sum() == 12 * 11
+
+
+def test_datasets_add_up_by_their_questions():
+    small = Section({"accuracy": 1.0, "auc": None}, {"accuracy": 0.5}, {"phrases": 1, "boxes": 4})
+    large = Section({"accuracy": 0.5, "auc": 0.25}, {"accuracy": 0.1}, {"phrases": 3, "boxes": 5})
+    both = pool([small, large])
+    assert both.values == {"accuracy": 0.625, "auc": 0.25}
+    assert both.chance == {"accuracy": pytest.approx(0.2)}
+    assert both.counts == {"phrases": 4, "boxes": 9}
+    assert pool([small]) == small
+    nothing = Section({"accuracy": None}, {}, {"phrases": 0})
+    assert pool([nothing, large]).values["accuracy"] == 0.5 and pool([nothing]).values == {"accuracy": None}
+
+
+def test_two_datasets_stand_apart_beside_their_sum():
+    sections = {
+        name: {"": Section({"R@1": value}, {"R@1": 0.1}, {"queries": 2})}
+        for name, value in (("a", 0.5), ("b", 1.0))
+    }
+    found = scored.scored("cir", sections)
+    assert found.results["cir"]["R@1"] == 0.75 and found.results["cir"]["queries"] == 4
+    assert found.results["cir"]["datasets"]["b"] == {"R@1": 1.0, "chance": {"R@1": 0.1}, "queries": 2}
+    assert "+65.0" in found.table and "cir, a" in found.table
+    assert scored.scored("cir", {}) is None

@@ -1,0 +1,215 @@
+"""A run goes on only over the shards and settings it was begun with; what differs is listed."""
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+
+from contract.errors import FuselineError, MismatchError, ParamsError
+from contract.record import Record
+from data_pipeline.stages import export
+from training import evaluate, fit, guards, run
+from training.optimizing import checkpoint
+
+SHORT = ["--set", "optim.epochs=1", "log_every=1"]
+TRAIN, VAL = "data/toy-<000..003>.tar", "data/toy-val-000.tar"
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    synthetic.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def begun(world: Path) -> Path:
+    """A run that is done."""
+    fit.main(["--run", "runs/a", *SHORT])
+    return Path("runs/a")
+
+
+def resume(run: Path, *overrides: str) -> None:
+    fit.main(["--resume", str(run), *(["--set", *overrides] if overrides else [])])
+
+
+def changed(**kinds: str) -> Callable[[int, str], np.ndarray]:
+    """Another drawing of the features of these pictures and columns."""
+    whole = synthetic.features
+    return lambda number, name: whole(number, name) + (kinds.get(synthetic.key(number)) == name)
+
+
+def test_rebuilt_columns_and_records_are_named(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "features", changed(p0001="vit", p0002="esam"))
+    synthetic.build(Path())
+    with pytest.raises(MismatchError, match=r"2 rebuilt: toy-001 \(vit\), toy-002 \(esam\)"):
+        resume(begun)
+
+
+def test_a_changed_record_is_a_rebuilt_shard(begun: Path) -> None:
+    def change(number: int, record: Record) -> Record:
+        record.texts[0].type = "another" if number == 3 else record.texts[0].type
+        return record
+
+    synthetic.build(Path(), change=change)
+    with pytest.raises(MismatchError, match=r"1 rebuilt: toy-003 \(records\)"):
+        resume(begun)
+
+
+def test_new_and_missing_shards_are_named(begun: Path) -> None:
+    stored = json.loads((begun / "config.json").read_text())
+    stored["opened"]["toy-007"] = stored["opened"].pop("toy-002")
+    (begun / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(MismatchError, match="1 new: toy-002; 1 missing: toy-007"):
+        resume(begun)
+
+
+def test_mined_negatives_are_guarded_where_they_are_used(world: Path) -> None:
+    task = ["--set", "tasks={itm: {mined: 1}}", "optim.epochs=1"]
+    synthetic.build(world, change=with_statements)
+    fit.main(["--run", "runs/itm", *task])
+    near = synthetic.neighbours
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "neighbours", lambda key, keys: near(keys[keys.index(key) - 5], keys))
+        synthetic.build(world, change=with_statements)
+    with pytest.raises(MismatchError, match=r"4 rebuilt: toy-000 \(negatives\)"):
+        resume(Path("runs/itm"))
+
+
+def with_statements(_number: int, record: Record) -> Record:
+    for text in record.texts:
+        text.role, text.answer = "statement", None
+    return record
+
+
+def test_the_same_shards_built_again_are_the_same(begun: Path) -> None:
+    synthetic.build(Path())
+    resume(begun)
+
+
+@pytest.mark.parametrize(
+    "overrides", [["threads=1", "ahead=4"], ["on_error=skip", "max_skipped=7"], ["optim.batch=8"]]
+)
+def test_what_changes_no_number_may_change(begun: Path, overrides: Sequence[str]) -> None:
+    stored = (begun / "config.json").read_bytes()
+    resume(begun, *overrides)
+    assert (begun / "config.json").read_bytes() == stored
+
+
+@pytest.mark.parametrize(
+    ("override", "difference"),
+    [
+        ("optim.batch=4", "optim.batch 8 → 4"),
+        ("masking={ratio: 0.5}", "masking.ratio 0.0 → 0.5"),
+        ("inputs={grid: vit}", "inputs.pixel esam → None"),
+        ("shuffle=none", "shuffle global → none"),
+    ],
+)
+def test_what_would_change_a_run_is_refused_with_a_diff(begun: Path, override: str, difference: str) -> None:
+    with pytest.raises(ParamsError, match=f"would change what runs/a was begun with[\\s\\S]*{difference}"):
+        resume(begun, override, "threads=1")
+
+
+def test_a_run_of_another_version_is_passed_over(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = Path("runs/20200101-000000-vqa")
+    shutil.copytree(begun, old)
+    stored = json.loads((old / "config.json").read_text())
+    stored["opened"] = list(stored["opened"])
+    (old / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(MismatchError, match="is not a run of this version"):
+        resume(old)
+    fit.main(["--resume", "auto", *SHORT])
+    said = capsys.readouterr()
+    assert f"note     passed over: {old}/config.json: is not a run of this version" in said.err
+    (made,) = [path for path in Path("runs").glob("2*-vqa") if path != old]
+    assert "done: 4 steps" in said.out and run.open_run(made)
+
+
+def test_auto_takes_a_run_up_with_other_free_settings(
+    begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit.main(["--run", str(begun), "--resume", "auto", *SHORT, "threads=1"])
+    assert "run      runs/a" in capsys.readouterr().out
+    with pytest.raises(ParamsError, match="is a run already"):
+        fit.main(["--run", str(begun), "--resume", "auto", "--set", "optim.epochs=3"])
+
+
+def test_a_state_is_small(begun: Path) -> None:
+    assert len((checkpoint.find(begun, "last") / "state.json").read_bytes()) < 1000
+
+
+def longer(number: int, record: Record) -> Record:
+    record.texts[0].text += " really?" * (100 * (number == 3))
+    return record
+
+
+def bare(folder: Path) -> None:
+    """Records and features without index and manifest."""
+    for place in ("data", "features/vit", "features/esam"):
+        Path(folder, place, "manifest.json").unlink()
+        for path in Path(folder, place).glob("*.idx"):
+            path.unlink()
+
+
+def test_without_an_index_a_rebuilt_tar_is_told_by_its_headers(world: Path) -> None:
+    bare(world)
+    words = ["--tokenizer", "data/tokenizer.json", "--answers", str(answers())]
+    fit.main(["--shards", TRAIN, *words, "--run", "runs/a", *SHORT])
+    resume(Path("runs/a"))
+    synthetic.build(world, change=longer)
+    bare(world)
+    with pytest.raises(MismatchError, match=r"1 rebuilt: toy-003 \(records\)"):
+        resume(Path("runs/a"))
+
+
+def answers() -> Path:
+    path = Path("answers.txt")
+    path.write_text("bottom\nleft\nright\ntop\n")
+    return path
+
+
+def test_shards_without_a_manifest_are_trained_on_and_scored(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit.main(["--run", "runs/known", *SHORT])
+    shutil.copy("data/tokenizer.json", "words.json")
+    Path("data/tokenizer.json").unlink()
+    for folder in ("data", "features/vit", "features/esam"):
+        Path(folder, "manifest.json").unlink()
+    capsys.readouterr()
+    words = ["--tokenizer", "words.json", "--answers", str(answers())]
+    fit.main(["--shards", TRAIN, *words, "--run", "runs/bare", *SHORT])
+    assert "no manifest.json: nothing says" in capsys.readouterr().err
+    first, second = (checkpoint.find(Path("runs", name), "last") for name in ("known", "bare"))
+    assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+    for name in ("known", "bare"):
+        evaluate.main(["--run", f"runs/{name}", "--shards", VAL, "--out", f"{name}.json"])
+    known, bare = (json.loads(Path(f"{name}.json").read_text())["vqa"] for name in ("known", "bare"))
+    assert known["accuracy"] == bare["accuracy"]
+
+
+def test_an_export_is_trained_on_resumed_and_scored(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export.run(argparse.Namespace(out=Path("out"), shards=["data"], columns=None, workers=1))
+    fit.main(["--run", "runs/known", *SHORT])
+    fit.main(["--shards", "out", "--run", "runs/export", *SHORT])
+    resume(Path("runs/export"), "threads=1")
+    first, second = (checkpoint.find(Path("runs", name), "last") for name in ("known", "export"))
+    assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+    evaluate.main(["--run", "runs/export", "--out", "export.json"])
+    assert json.loads(Path("export.json").read_text())["vqa"]["majority"] is not None
+
+
+def test_words_for_shards_that_have_a_manifest_are_refused(world: Path) -> None:
+    with pytest.raises(ParamsError, match="--answers: is for shards without a manifest"):
+        fit.main(["--answers", str(answers()), *SHORT])
+    with pytest.raises(FuselineError, match="cannot be read"):
+        fit.main(["--answers", "nowhere.txt", *SHORT])
+
+
+def test_every_free_setting_is_one() -> None:
+    assert set(guards.FREE) <= set(fit.Train.__struct_fields__)

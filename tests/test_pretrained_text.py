@@ -1,0 +1,224 @@
+"""Text encoders of transformers as the trunk's: BERT and CLIP, frozen and trained, in a run and out of it."""
+
+from pathlib import Path
+
+import pytest
+import synthetic
+import synthetic_tasks
+import tiny_text_encoders as tiny
+import torch
+import transformers
+from test_fit import losses, stopped_run, train, weights
+from tokenizers import Tokenizer
+
+from contract.errors import MismatchError, ParamsError
+from contract.record import Text
+from training import evaluate, run
+from training.batching.tokenising import tokenised
+from training.config import TextModel
+from training.optimizing import checkpoint
+from training.predict import Encoded, single
+from training.shards import open_shards
+from training.stream import Stream
+from training.trunk import pretrained_text
+
+ENCODERS = {"bert": tiny.save_bert, "clip": tiny.save_clip}
+TEXTS = ["a red dog runs", "the cat", "", "horse on the big grass under the sun"]
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def folder(request, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / request.param
+    ENCODERS[request.param](path)
+    return path
+
+
+def settings(folder: Path, **more) -> TextModel:
+    return TextModel(kind="hf", path=str(folder), **more)
+
+
+def tokens(folder: Path, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    known = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ids = [known.encode(text, add_special_tokens=False).ids for text in texts]
+    longest = max(map(len, ids))
+    padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
+    return padded, torch.arange(longest) < torch.tensor([[len(row)] for row in ids])
+
+
+def reference(folder: Path, text: str) -> torch.Tensor:
+    """[1+L,D] the encoder's summary and its words' states, of one text without padding."""
+    ids = torch.tensor([Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids])
+    if folder.name == "bert":
+        states = transformers.BertModel.from_pretrained(folder).eval()(ids).last_hidden_state[0]
+        return states[:-1]
+    whole = transformers.CLIPModel.from_pretrained(folder).eval()
+    states = whole.text_model(ids).last_hidden_state[0]
+    return torch.cat([states[-1:], states[1:-1]])
+
+
+@torch.no_grad()
+def test_states_are_those_of_the_encoder_itself_whatever_lies_beside(folder):
+    built = pretrained_text.build(settings(folder), 32, 20)
+    built.project = torch.nn.Identity()
+    states, mask = built(*tokens(folder, TEXTS))
+    for text, found, real in zip(TEXTS, states, mask, strict=True):
+        assert torch.allclose(found[real], reference(folder, text), atol=1e-5)
+
+
+def test_frozen_it_gets_no_gradient_and_draws_no_dropout(folder):
+    built = pretrained_text.build(settings(folder), 32, 20).train()
+    first, second = (built(*tokens(folder, TEXTS))[0] for _ in range(2))
+    assert torch.equal(first, second)
+    first.sum().backward()
+    assert all(parameter.grad is None for parameter in built.encoder.parameters())
+    assert built.project.project.weight.grad is not None
+
+
+def test_trained_it_gets_gradient(folder):
+    built = pretrained_text.build(settings(folder, trained=True), 32, 20)
+    built(*tokens(folder, TEXTS))[0].square().sum().backward()
+    assert built.encoder.training
+    grads = {name: parameter.grad for name, parameter in built.encoder.named_parameters()}
+    assert all(grad is not None for name, grad in grads.items() if "layers.0" in name or "layer.0" in name)
+
+
+def test_fresh_weights_are_a_choice(folder):
+    torch.manual_seed(0)
+    loaded = pretrained_text.build(settings(folder), 32, 20).encoder.state_dict()
+    drawn = pretrained_text.build(settings(folder, random=True), 32, 20).encoder.state_dict()
+    assert loaded.keys() == drawn.keys()
+    assert any(not torch.equal(loaded[name], drawn[name]) for name in loaded)
+
+
+def test_its_identity_is_that_of_its_files(folder, tmp_path):
+    copy = tmp_path / folder.name
+    copy.mkdir()
+    for path in folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    assert pretrained_text.fingerprint(settings(copy)) == pretrained_text.fingerprint(settings(folder))
+    stored = bytearray((copy / "model.safetensors").read_bytes())
+    stored[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(stored)
+    assert pretrained_text.fingerprint(settings(copy)) != pretrained_text.fingerprint(settings(folder))
+    without = [pretrained_text.fingerprint(settings(path, random=True)) for path in (copy, folder)]
+    assert without[0] == without[1]
+
+
+def test_spans_follow_the_characters_into_the_other_tokens(folder):
+    known = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    text = Text("t", "phrase", "The  big dog", [7], [(5, 12), (1, 2)], [(0, 1), (0, 1)], [[0], [1]])
+    other = tokenised(text, known)
+    assert known.decode(other.tokens) == "the big dog"
+    assert other.span_tokens == [(1, 3), (0, 1)]
+    assert other.text == text.text
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda folder: (folder / "tokenizer.json").unlink(), ParamsError, "holds no tokenizer.json"),
+        (lambda folder: (folder / "config.json").unlink(), ParamsError, "holds no config.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), ParamsError, "cannot be loaded"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), ParamsError, "cannot be loaded"),
+        (lambda folder: (folder / "config.json").write_text("{"), ParamsError, "cannot be read"),
+        (lambda folder: _model_type(folder, "gpt2"), ParamsError, "no text encoder that is known[^$]*gpt2"),
+        (lambda folder: _more_words(folder), ParamsError, "not the tokenizer of this encoder"),
+        (lambda folder: _one_layer_more(folder), MismatchError, "its weights lack"),
+    ],
+)
+def test_a_folder_that_is_no_encoder_is_said(folder, tmp_path, change, error, message):
+    copy = tmp_path / folder.name
+    copy.mkdir()
+    for path in folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    change(copy)
+    with pytest.raises(error, match=message):
+        pretrained_text.build(settings(copy), 32, 20)
+
+
+def _model_type(folder: Path, name: str) -> None:
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace(f'"model_type": "{folder.name}"', f'"model_type": "{name}"'))
+
+
+def _more_words(folder: Path) -> None:
+    known = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    known.add_tokens(["zebra", "okapi"])
+    known.save(str(folder / "tokenizer.json"))
+
+
+def _one_layer_more(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+
+
+def test_texts_longer_than_it_takes_are_refused(folder):
+    with pytest.raises(ParamsError, match=r"train\.model\.max_tokens: is more[\s\S]*at most 38"):
+        pretrained_text.build(settings(folder), 32, 39)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch, folder) -> list[str]:
+    """Shards, and the settings of a run over them with this encoder frozen."""
+    synthetic.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return ["model.max_tokens=20", f"model.text={{kind: hf, path: {folder}}}"]
+
+
+def test_a_run_with_it_goes_on_is_scored_and_keeps_what_it_needs(world, folder, monkeypatch):
+    train("--run", "runs/whole", "--set", *world)
+    stopped_run(monkeypatch, "runs/killed", 3, *world)
+    train("--resume", "runs/killed")
+    assert losses(Path("runs/killed")) == losses(Path("runs/whole"))
+    assert weights(Path("runs/killed")) == weights(Path("runs/whole"))
+    away = folder.rename(folder.with_name("away"))
+    try:
+        evaluate.main(["--run", "runs/whole"])
+        asked = single(run.open_run(Path("runs/whole")), Encoded({}, {}), "the red dog")
+        assert asked.tokens.tolist() == tokens(Path("runs/whole/text"), ["the red dog"])[0].tolist()
+    finally:
+        away.rename(folder)
+
+
+def test_a_run_does_not_go_on_with_another_encoder(world, folder, monkeypatch):
+    stopped_run(monkeypatch, "runs/a", 3, *world)
+    path = folder / "model.safetensors"
+    stored = path.read_bytes()
+    try:
+        path.write_bytes(stored[:-1] + bytes([stored[-1] ^ 1]))
+        with pytest.raises(MismatchError, match=r"model\.text"):
+            train("--resume", "runs/a")
+    finally:
+        path.write_bytes(stored)
+
+
+def test_frozen_weights_are_the_same_after_training_and_trained_ones_are_not(world, folder):
+    train("--run", "runs/frozen", "--set", *world)
+    train("--run", "runs/trained", "--set", *world, "model.text.trained=true")
+    fresh = pretrained_text.build(settings(folder), 32, 20).state_dict()
+    for name, same in (("frozen", True), ("trained", False)):
+        stored = checkpoint.find(Path(f"runs/{name}"), "last")
+        model = run.trained_model(run.open_run(Path(f"runs/{name}")), "last")
+        assert stored.is_dir()
+        kept = [torch.equal(v, fresh[k]) for k, v in model.trunk.text.state_dict().items() if "encoder" in k]
+        assert all(kept) == same
+
+
+def test_given_negatives_and_spans_come_in_its_tokens_too(tmp_path, folder):
+    synthetic.build(tmp_path, change=synthetic_tasks.with_phrases)
+    shards = open_shards([str(tmp_path / "data")], columns=[])
+    known = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    stream = Stream(shards, ["region"], batch=4, text_negatives=3, tokenizer=known)
+    batch = next(iter(stream))
+    stream.close()
+    assert len(batch.tokens) > len(batch.rows["region"])  # with what the dataset gives as false
+    unknown = known.token_to_id("[UNK]")
+    assert batch.tokens[batch.token_mask].unique().tolist() == [unknown]  # it knows no "left", nor "top"
+
+
+@pytest.mark.parametrize("text", ["{kind: hf}", "{path: weights/x}"])
+def test_kind_and_path_go_together(tmp_path, monkeypatch, text):
+    synthetic.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParamsError, match="kind hf needs a path"):
+        train("--run", "runs/a", "--set", f"model.text={text}")

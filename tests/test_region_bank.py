@@ -1,0 +1,226 @@
+"""region's further negatives: boxes and phrases of earlier batches, and places whose object is hidden."""
+
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import synthetic
+import synthetic_tasks
+import torch
+from safetensors.numpy import load_file
+
+from contract.errors import ParamsError
+from training import fit
+from training.batch import Batch
+from training.config import Bank, Region
+from training.fusion import registry
+from training.fusion.registry import Shape
+from training.heads.region import Pairs, RegionHead, _one_of_each, sides
+from training.objectives.losses import equal_mass, info_nce
+from training.objectives.region_bank import Links, RegionBank
+from training.optimizing import checkpoint
+from training.shards import open_shards
+from training.stream import Stream
+from training.trunk.picture import Column, PictureEncoder
+from training.trunk.trunk import Shared
+
+HIDDEN = 16
+GRID = Column("vit", synthetic.GRID, cls=True, width=synthetic.WIDTHS["vit"])
+
+
+@pytest.fixture(scope="module")
+def batches(tmp_path_factory) -> list[Batch]:
+    """Three of eight pictures of two named regions each."""
+    folder = tmp_path_factory.mktemp("phrases")
+    synthetic.build(folder, train=24, shards=1, change=synthetic_tasks.with_phrases)
+    shards = open_shards([str(folder / "data")], ["vit"])
+    return list(islice(Stream(shards, ["region"], batch=8, text_negatives=3), 3))
+
+
+@pytest.fixture(scope="module")
+def look() -> PictureEncoder:
+    torch.manual_seed(0)
+    shape = Shape(hidden=HIDDEN, heads=2, dropout=0.0, alpha=0.5, layers=1, separate=1, repeats=1)
+    return PictureEncoder([GRID], HIDDEN, registry.kind("none"), shape, "learned")
+
+
+def shared(batch: Batch, look: PictureEncoder) -> Shared:
+    generator = torch.Generator().manual_seed(batch.position)
+    text = torch.randn(len(batch.tokens), 1 + batch.tokens.shape[1], HIDDEN, generator=generator)
+    mask = torch.cat([torch.ones(len(text), 1, dtype=torch.bool), batch.token_mask], 1)
+    return Shared(text, mask, *look(batch), batch.text_picture, look=look)
+
+
+def head(**options) -> RegionHead:
+    torch.manual_seed(0)
+    return RegionHead(HIDDEN, GRID, Region(width=6, **options)).train()
+
+
+def loss(made: RegionHead, batch: Batch, look: PictureEncoder) -> float:
+    """Of an optimizer step of one part."""
+    value = made(shared(batch, look), batch).loss.item()
+    if made.bank is not None and made.training:
+        made.bank.take_in()
+    return value
+
+
+def pairs_of(made: RegionHead, batch: Batch, look: PictureEncoder) -> Pairs:
+    return made.compared(shared(batch, look), batch)[0]
+
+
+def test_an_unfilled_bank_changes_nothing(batches, look):
+    assert loss(head(bank=Bank(64)), batches[0], look) == loss(head(), batches[0], look)
+
+
+def test_the_bank_waits_for_its_warm_up_in_optimizer_steps_and_is_filled_meanwhile(batches, look):
+    made, plain = head(bank=Bank(64, warmup=2)), head()
+    for step in range(2):
+        made.step = step
+        assert loss(made, batches[step], look) == loss(plain, batches[step], look)
+    made.step = 2
+    assert loss(made, batches[2], look) > loss(plain, batches[2], look)
+
+
+def test_a_filled_bank_is_more_columns_without_those_of_the_same_words(batches, look):
+    made, plain = head(bank=Bank(64), fine=0.0), head(fine=0.0)
+    loss(made, batches[0], look)
+    earlier, now = (pairs_of(plain, batch, look) for batch in batches[:2])
+    said = [text_words(batch, found) for batch, found in zip(batches, (earlier, now), strict=False)]
+    same = torch.tensor([[words == other for other in said[0]] for words in said[1]])
+    cosine = torch.cat([now.cosine, now.phrase @ earlier.box[earlier.links.box].T], 1)
+    there = expected_side(cosine, now.linked, torch.cat([now.ignored, same], 1))
+    mirrored = torch.cat([now.cosine.T, now.box @ earlier.phrase[earlier.links.phrase].T], 1)
+    by_box = (now.linked.T.float() @ same.float()) > 0
+    back = expected_side(mirrored, now.linked.T, torch.cat([now.ignored.T, by_box], 1))
+    assert loss(made, batches[1], look) == pytest.approx(0.5 * (there + back), rel=1e-4)
+    assert same.any() and not same.all()
+
+
+def text_words(batch: Batch, found: Pairs) -> list[list[int]]:
+    """What each whole text of the batch says, a phrase each and in their order."""
+    rows = batch.about[:, 0].unique().tolist()
+    assert len(rows) == len(found.phrase)
+    return [batch.tokens[row][batch.token_mask[row]].tolist() for row in rows]
+
+
+def expected_side(cosine, linked, ignored) -> float:
+    padded = torch.nn.functional.pad(linked, (0, cosine.shape[1] - linked.shape[1]))
+    return info_nce(14.3 * cosine, equal_mass(padded), ignored).item()
+
+
+def test_boxes_of_a_phrases_own_picture_are_not_judged():
+    bank = RegionBank(8, 2)
+    earlier = Links(torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([5, 6]), torch.tensor([1, 2]))
+    bank.see(earlier, torch.eye(2), torch.eye(2))
+    bank.take_in()
+    now = Links(torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([5, 7]), torch.tensor([3, 4]))
+    assert bank.more_boxes(now, 2).ignored[:, :2].tolist() == [[True, False], [False, False]]
+    assert bank.more_phrases(now, 1).ignored[:, :2].tolist() == [[True, False]]
+    assert bank.more_boxes(now, 2).ignored[:, 2:].all()  # never filled
+
+
+def test_evaluation_neither_uses_nor_fills_the_bank(batches, look):
+    made = head(bank=Bank(64))
+    loss(made, batches[0], look)
+    made.eval()
+    assert loss(made, batches[1], look) == loss(head().eval(), batches[1], look)
+    assert made.bank.boxes.written == len(batches[0].about)
+
+
+def test_what_is_kept_has_no_gradient(batches, look):
+    made = head(bank=Bank(64))
+    made(shared(batches[0], look), batches[0]).loss.backward()
+    for ring in (made.bank.boxes, made.bank.phrases):
+        assert not ring.vectors.requires_grad
+        torch.testing.assert_close(ring.vectors[ring.filled].norm(dim=1), torch.ones(int(ring.filled.sum())))
+
+
+def test_one_named_box_of_each_picture_is_hidden(batches, look):
+    found = pairs_of(head(), batches[0], look)
+    chosen = _one_of_each(found, batches[0])
+    pictures = batches[0].box_picture[found.row[chosen]]
+    assert sorted(pictures.tolist()) == list(range(8)) and found.linked[:, chosen].any(0).all()
+    assert torch.equal(chosen, _one_of_each(found, batches[0]))
+
+
+def test_an_emptied_place_is_a_negative_of_the_phrases_that_name_it_and_of_no_other(batches, look):
+    made, batch = head(masked=True), batches[0]
+    known = shared(batch, look)
+    plain, _, _ = made.compared(known, batch)
+    there, back = sides(made._with_more(plain, known, batch))
+    chosen, boxes = _one_of_each(plain, batch), len(plain.box)
+    assert there.cosine.shape[1] == boxes + len(chosen) and back.cosine.shape[1] == len(plain.phrase)
+    assert torch.equal(~there.ignored[:, boxes:], plain.linked[:, chosen])
+    assert not there.linked[:, boxes:].any()
+
+
+def test_nothing_of_the_hidden_object_is_left_in_its_place(batches, look):
+    made, batch = head(masked=True), batches[0]
+    (before,) = made._emptied(pairs_of(made, batch, look), shared(batch, look), batch)
+    chosen = _one_of_each(pairs_of(made, batch, look), batch)
+    other = batch.features["vit"].clone()
+    for row in chosen.tolist():
+        x0, y0, _, _ = batch.boxes[row].tolist()
+        cell = 1 + round(y0 * synthetic.GRID) * synthetic.GRID + round(x0 * synthetic.GRID)
+        other[batch.box_picture[row], cell] += 7
+        other[batch.box_picture[row], 0] -= 5  # CLS, which has seen it
+    changed = replace(batch, features={"vit": other})
+    (after,) = made._emptied(pairs_of(made, changed, look), shared(changed, look), changed)
+    assert torch.equal(before.vectors, after.vectors)
+
+
+def test_where_nothing_can_be_hidden_there_is_no_such_negative(batches, look):
+    made = head(masked=True)
+    everything = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand_as(batches[0].boxes)
+    whole = replace(batches[0], boxes=everything)
+    assert loss(made, whole, look) == loss(head(), whole, look)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    synthetic.build(tmp_path, change=synthetic_tasks.with_phrases)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_run_with_a_bank_and_hidden_objects_goes_on_bit_for_bit(world, monkeypatch):
+    region = "tasks={region: {masked: true, bank: {slots: 24, warmup: 2}}}"
+    command = ["--set", region, "masking.fill=learned", "optim.epochs=2"]
+    fit.main(["--run", "runs/whole", *command])
+    save, saved = checkpoint.save, []
+
+    def killed(run, model, optimizer, state, best):
+        save(run, model, optimizer, state, best)
+        saved.append(state.step)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit.main(["--run", "runs/killed", *command])
+    monkeypatch.undo()
+    monkeypatch.chdir(world)
+    fit.main(["--resume", "runs/killed"])
+    whole, again = (weights(world / "runs" / run) for run in ("whole", "killed"))
+    assert whole == again and any("bank.boxes.vectors" in name for name in whole)
+
+
+def weights(run) -> dict[str, bytes]:
+    tensors = load_file(checkpoint.find(run, "last") / "model.safetensors")
+    return {name: array.tobytes() for name, array in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["tasks={region: {bank: {slots: 99}}}"], "larger than the set.*texts with a box"),
+        (["tasks={region: {bank: {slots: 8, warmup: 99}}}"], "never be used"),
+        (["tasks={region: {masked: true}}"], "leaves nothing there"),
+        (["tasks={region: {contrast: supcon, bank: {slots: 8}}}"], "of a batch with each other alone"),
+        (["tasks={region: {contrast: supcon, masked: true}}", "masking.fill=mean"], "with each other alone"),
+    ],
+)
+def test_what_could_not_work_is_refused_before_the_run_is_made(world, settings, message):
+    with pytest.raises(ParamsError, match=f"(?s){message}"):
+        fit.main(["--run", "runs/a", "--set", *settings])
+    assert not (world / "runs").exists()

@@ -1,0 +1,1 @@
+"""What settings are worth: one factor at a time, each row with several seeds."""

@@ -1,0 +1,195 @@
+"""Matching, a side at a time: texts with their own picture, with a wrong one, and pictures with a wrong text.
+
+random: the pictures stand in a random order that is always the same, and the wrong partner of each is the
+next. mined: the nearest picture of negatives/. swapped: the text with one thing changed, of the same folder,
+in all and by what was changed. What may be true after all (copies, the same words) is left out.
+
+Legend: R texts of the task, P pictures, N pairs.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from msgspec import Struct
+from torch import Tensor
+
+from contract import manifest
+from contract.index import is_pair
+from training.batch import KINDS, Batch
+from training.batching.needs import Need
+from training.evaluation.held_out import HeldOut, Picture, asked, ring, shuffled
+from training.evaluation.metrics import matching
+from training.evaluation.metrics.retrieval import Flags, Scores
+from training.evaluation.scored import Scored, Section, Sections, Values, Wanted, scored
+from training.heads.itm import ItmHead
+from training.objectives.contrast import identify, unjudged
+from training.reading.sources import NEGATIVES, Source
+from training.trunk.trunk import Shared
+
+SWAPS = 16  # changed texts of a text, at most
+NONE = np.zeros(0, np.float32)
+
+Said = Mapping[str, Mapping[str, str]]  # a picture's key → its texts, by their ids
+
+
+class Sides(Struct):
+    """Log-odds [N] of a match: of texts with their own picture, and of wrong pairs with these.
+
+    elsewhere, changed_elsewhere: the same texts and changed ones with another picture, which tells what the
+    wording alone gives away.
+    """
+
+    own: Scores
+    wrong_picture: Scores = NONE
+    wrong_text: Scores = NONE
+    elsewhere: Scores = NONE
+    changed_elsewhere: Scores = NONE
+
+
+class Around(Struct):
+    """Of each text [R]: its row, its picture, the picture behind that in the ring, and a text of that one.
+
+    false [R]: neither the text of the other picture nor the other text of this picture may be true.
+    """
+
+    text: Tensor
+    picture: Tensor
+    next_picture: Tensor
+    next_text: Tensor
+    false: Tensor
+
+
+def score(held: HeldOut, _wanted: Wanted) -> Scored | None:
+    """Accuracy of each side, and accuracy and AUC of each kind of wrong pair against the true ones.
+
+    A model that sees no picture gives both sides of `random` and `mined` the same texts, so it is at 0.5;
+    of `swapped` the baseline is this model, asked about another picture.
+    """
+    found = {name: _sections(held, name, some) for name, some in held.pictures(is_pair).items()}
+    return scored("itm", found)
+
+
+def _sections(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Sections:
+    parts = list(judged(held, dataset, shuffled(asked(pictures), dataset)))
+    names = dict.fromkeys(name for part in parts for name in part)
+    found = {name: join(part[name] for part in parts if name in part) for name in names}
+    return {name: section(sides) for name, sides in found.items() if len(sides.own)}
+
+
+@torch.inference_mode()
+def judged(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Iterable[dict[str, Sides]]:
+    """Batch by batch, the log-odds of each kind of pair that the batch has."""
+    head = cast(ItmHead, held.model.heads["itm"])
+    mined = {"negatives": 1, "swaps": SWAPS} if _mined(held.shards.source) else {}
+    said = {one.key: {text.id: text.text for text in one.texts} for one in pictures}
+    rows = ring(pictures, held.batch)
+    for batch in held.batches("itm", dataset, rows, Need(None, is_pair, swaps=True), held.batch + 1, **mined):
+        shared = held.model.trunk(batch)
+        ours = around(batch)
+        yield {
+            "random": random_pairs(head, shared, ours),
+            **(mined_pairs(head, shared, batch, ours, said) if mined else {}),
+            **(swapped_pairs(head, shared, batch, ours) if mined else {}),
+        }
+
+
+def _mined(source: Source) -> bool:
+    """Whether there are mined negatives."""
+    beside = source.folder.parent / NEGATIVES / manifest.NAME
+    return source.negatives is not None if source.beside is None else beside.is_file()
+
+
+def around(batch: Batch) -> Around:
+    """Of the texts of a block of the ring; its last picture is only there as another's next."""
+    rows = batch.rows["itm"]
+    picture, may_be_true_RP = batch.text_picture[rows], unjudged(identify(batch, rows))
+    count = torch.bincount(picture, minlength=int(picture.max()) + 1)
+    first = count.cumsum(0) - count
+    own = (picture < picture.max()).nonzero()[:, 0]
+    here, behind = picture[own], picture[own] + 1
+    other = first[behind] + (own - first[here]) % count[behind]
+    false = ~(may_be_true_RP[own, behind] | may_be_true_RP[other, here])
+    return Around(rows[own], here, behind, rows[other], false)
+
+
+def random_pairs(head: ItmHead, shared: Shared, ours: Around) -> Sides:
+    """Each text with the next picture, and a text of that one with the picture: as many of each."""
+    text, picture = ours.text[ours.false], ours.picture[ours.false]
+    return Sides(
+        own=log_odds(head, shared, text, picture),
+        wrong_picture=log_odds(head, shared, text, ours.next_picture[ours.false]),
+        wrong_text=log_odds(head, shared, ours.next_text[ours.false], picture),
+    )
+
+
+def mined_pairs(head: ItmHead, shared: Shared, batch: Batch, ours: Around, said: Said) -> dict[str, Sides]:
+    """Each text with the nearest picture of its own, where there is one that it may be false of."""
+    near = batch.neg_picture[ours.text, 0]
+    there = (near >= 0) & shared.visible.any(1)[near]
+    there &= ~batch.same_picture()[ours.picture, near]
+    for number in there.nonzero()[:, 0].tolist():
+        mine, other = (batch.keys[rows[number]] for rows in (ours.picture, near))
+        there[number] = said[mine][batch.text_id[ours.text[number]]] not in said.get(other, {}).values()
+    text = ours.text[there]
+    own = log_odds(head, shared, text, ours.picture[there])
+    return {"mined": Sides(own, wrong_picture=log_odds(head, shared, text, near[there]))}
+
+
+def swapped_pairs(head: ItmHead, shared: Shared, batch: Batch, ours: Around) -> dict[str, Sides]:
+    """Each text that has changed ones with these; a true one counts once for each of its changes."""
+    of, column = (batch.swapped[ours.text] >= 0).nonzero(as_tuple=True)
+    text, changed = ours.text[of], batch.swapped[ours.text[of], column]
+    here, elsewhere = (
+        [log_odds(head, shared, words, picture[of]) for words in (text, changed)]
+        for picture in (ours.picture, ours.next_picture)
+    )
+    kind = batch.kind[changed].cpu().numpy()
+    kinds = {"swapped": kind >= 0} | {f"swapped_{KINDS[one]}": kind == one for one in np.unique(kind)}
+    return {
+        name: Sides(
+            here[0][of_kind],
+            wrong_text=here[1][of_kind],
+            elsewhere=elsewhere[0][of_kind],
+            changed_elsewhere=elsewhere[1][of_kind],
+        )
+        for name, of_kind in kinds.items()
+    }
+
+
+def log_odds(head: ItmHead, shared: Shared, text: Tensor, picture: Tensor) -> Scores:
+    """[N] of a match; above 0 is a yes."""
+    if not len(text):
+        return NONE
+    logits = head.logits(shared, text, picture).float()
+    odds: Scores = (logits[:, 1] - logits[:, 0]).cpu().numpy()
+    return odds
+
+
+def join(parts: Iterable[Sides]) -> Sides:
+    """The pairs of all parts."""
+    some = list(parts)
+    return Sides(
+        *(np.concatenate([getattr(part, name) for part in some]) for name in Sides.__struct_fields__)
+    )
+
+
+def section(sides: Sides) -> Section:
+    """The share of right answers on each side that is asked, and how the wrong ones differ from the true."""
+    shares = {
+        "own": _share(sides.own > 0),
+        "wrong_picture": _share(sides.wrong_picture <= 0),
+        "wrong_text": _share(sides.wrong_text <= 0),
+    }
+    told = matching.itm(sides.own, sides.wrong_picture, sides.wrong_text)
+    guess: Values = dict.fromkeys(told, 0.5)
+    if len(sides.elsewhere):
+        guess = matching.itm(sides.elsewhere, NONE, sides.changed_elsewhere)
+    values = {name: value for name, value in (shares | told).items() if value is not None}
+    chance = {name: value for name, value in guess.items() if name in values}
+    return Section(values, chance, {"pairs": len(sides.own)})
+
+
+def _share(right: Flags) -> float | None:
+    return float(right.mean()) if len(right) else None

@@ -1,0 +1,54 @@
+"""Which of a picture's boxes a phrase names, and which of 11 texts is true of a box (FG-OVD)."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from contract.index import is_region
+from training.batching.needs import Need
+from training.evaluation.held_out import HeldOut, Picture, asked
+from training.evaluation.metrics import matching
+from training.evaluation.metrics.matching import Choice
+from training.evaluation.scored import Scored, Section, Sections, Wanted, scored
+from training.heads.region import RegionHead
+
+NEGATIVES = 10  # false texts of a box, at most, as FG-OVD gives them
+ASK = {"matching": "phrases", "one_of_n": "texts"}
+
+
+def score(held: HeldOut, _wanted: Wanted) -> Scored | None:
+    """`matching`, whose chance is 1 / the boxes of the picture, and `one_of_n`, 1 / the texts of the box."""
+    found = {name: _sections(held, name, some) for name, some in held.pictures(is_region).items()}
+    return scored("region", found)
+
+
+def _sections(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Sections:
+    found = {name: matching.summary(some) for name, some in choices(held, dataset, asked(pictures)).items()}
+    return {name: section(one, ASK[name]) for name, one in found.items() if one["questions"]}
+
+
+@torch.inference_mode()
+def choices(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> dict[str, list[Choice]]:
+    """Of each batch. Boxes that the encoder does not see, and crowds, are no candidates."""
+    head = cast(RegionHead, held.model.heads["region"])
+    found: dict[str, list[Choice]] = {name: [] for name in ASK}
+    need = Need(None, is_region, regions=True)
+    for batch in held.batches("region", dataset, pictures, need, text_negatives=NEGATIVES):
+        pairs, hard, real = head.compared(held.model.trunk(batch), batch)
+        known = real[:, 0]  # the box of the text can be seen
+        found["matching"].append(matching.entity_object(*_arrays(pairs.cosine, pairs.linked, pairs.own)))
+        found["one_of_n"].append(matching.one_of_n(*_arrays(hard[known], real[known])))
+    return found
+
+
+def _arrays(*tensors: Tensor) -> Iterator[Any]:
+    return (tensor.cpu().numpy() for tensor in tensors)
+
+
+def section(found: dict[str, float | int | None], what: str) -> Section:
+    """A metric's summary as a section."""
+    return Section(
+        {"accuracy": found["accuracy"]}, {"accuracy": found["chance"]}, {what: int(found["questions"] or 0)}
+    )

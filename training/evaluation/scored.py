@@ -1,0 +1,145 @@
+"""What a task's scorer gives: its part of the result file, a table, and official files.
+
+A section is one set of questions with its measures. It has one form for every task, so that datasets add up,
+chance stands beside each score, and the table is made in one place.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from training.evaluation.held_out import HeldOut
+from training.model.model import FusionModel
+
+Values = Mapping[str, float | None]
+
+
+class Wanted(Struct, frozen=True):
+    """What else was asked for. blind: vqa's baseline. The others: files to read, and to write."""
+
+    by_type: Path
+    blind: FusionModel | None
+    questions: list[Path]
+    choices: Path | None
+    predictions: Path | None
+    submission: Path | None
+
+
+class Scored(Struct):
+    """results: objects of the result file by their names; files: what else is to be written."""
+
+    results: dict[str, Any]
+    table: str
+    files: dict[Path, bytes] = {}
+
+
+Scorer = Callable[[HeldOut, Wanted], Scored | None]  # None: the split has no text for the task
+
+
+class Section(Struct):
+    """One set of questions. values: measure → score; chance: that of a guess, or of another baseline, where
+    there is one. counts: how many of what; the first one is what a score is a mean over.
+    """
+
+    values: Values
+    chance: Values
+    counts: Mapping[str, int]
+
+    @property
+    def weight(self) -> int:
+        """How many questions."""
+        return next(iter(self.counts.values()))
+
+
+Sections = Mapping[str, Section]  # by name; "" is the task's own
+
+
+def scored(task: str, found: Mapping[str, Sections]) -> Scored | None:
+    """A task's result from the sections of each dataset. Questions of all datasets weigh the same."""
+    if not found:
+        return None
+    names = dict.fromkeys(name for sections in found.values() for name in sections)
+    whole = {name: pool([some[name] for some in found.values() if name in some]) for name in names}
+    result = _plain(whole)
+    if len(found) > 1:
+        result["datasets"] = {dataset: _plain(sections) for dataset, sections in found.items()}
+    tables = [table(task, whole)]
+    if len(found) > 1:
+        tables += [table(f"{task}, {dataset}", sections) for dataset, sections in found.items()]
+    return Scored({task: result}, "\n\n".join(tables))
+
+
+def pool(sections: Sequence[Section]) -> Section:
+    """The section of all questions of these; where there is one, itself."""
+    counts: dict[str, int] = {}
+    for section in sections:
+        for name, count in section.counts.items():
+            counts[name] = counts.get(name, 0) + count
+    weights = [section.weight for section in sections]
+    return Section(
+        _means([section.values for section in sections], weights),
+        _means([section.chance for section in sections], weights),
+        counts,
+    )
+
+
+def _means(values: Sequence[Values], weights: Sequence[int]) -> Values:
+    """The weighted mean of each measure over those that have it; null where none has."""
+    means: dict[str, float | None] = {}
+    for name in dict.fromkeys(name for some in values for name in some):
+        known = [
+            (value, weight)
+            for some, weight in zip(values, weights, strict=True)
+            if weight and (value := some.get(name)) is not None
+        ]
+        total = sum(weight for _, weight in known)
+        means[name] = sum(value * weight for value, weight in known) / total if total else None
+    return means
+
+
+def _plain(sections: Sections) -> dict[str, Any]:
+    """For the result file: shares of 1, 4 decimals."""
+    plain: dict[str, Any] = {}
+    for name, section in sections.items():
+        made: dict[str, Any] = _rounded(section.values)
+        if section.chance:
+            made["chance"] = _rounded(section.chance)
+        made |= section.counts
+        plain |= {name: made} if name else made
+    return plain
+
+
+def _rounded(values: Values) -> dict[str, float | None]:
+    return {name: None if value is None else round(value, 4) for name, value in values.items()}
+
+
+def table(title: str, sections: Sections) -> str:
+    """Scores in percent, each beside its chance, and how many points it lies above."""
+    lines = [f"{title:<28}{'score':>9}{'chance':>10}{'above':>9}"]
+    for name, section in sections.items():
+        counts = ", ".join(f"{count:,} {_words(what)}" for what, count in section.counts.items() if count)
+        lines.append(f"{_words(name)} ({counts})".lstrip())
+        lines += [
+            _line(measure, value, section.chance.get(measure)) for measure, value in section.values.items()
+        ]
+    return "\n".join(lines)
+
+
+def _line(measure: str, value: float | None, chance: float | None) -> str:
+    cells = f"{_percent(value):>9}{_percent(chance):>10}{_above(value, chance):>9}"
+    return f"  {_words(measure):<26}{cells}".rstrip()
+
+
+def _words(name: str) -> str:
+    """As people write it; a measure such as R_s@1 is a name."""
+    return name if "@" in name else name.replace("_", " ")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}%"
+
+
+def _above(value: float | None, chance: float | None) -> str:
+    return "" if value is None or chance is None else f"{100 * (value - chance):+.1f}"

@@ -1,0 +1,98 @@
+"""Which pairs itm is taught: each text with its own picture, with a wrong one, and a wrong text in its place.
+
+A text that lacks one of the wrong ones gives neither, so both sides come in equal counts. A wrong picture can
+be the text's own with all that it names hidden. Lest the holes tell by themselves, the true pair of such a
+text then has holes as well: as large, elsewhere.
+
+Legend: T texts, P pictures, N pairs, R rows, C candidates.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from msgspec import Struct
+from torch import Tensor
+
+from contract.seeds import seed64
+from training.batch import Batch
+from training.config import Sources
+from training.objectives.contrast import Contrasted, identify, unjudged
+from training.objectives.pairing import NOBODY, Source, any_of, draw, mined, negatives
+from training.trunk import masked_view
+from training.trunk.picture import Column
+
+SIDES = ("own", "wrong_picture", "wrong_text")
+OWN, WRONG_PICTURE, WRONG_TEXT = range(3)  # into SIDES; the first is true
+PLAIN, MASKED, ELSEWHERE = range(3)  # hidden for a pair: nothing more, what the text names, or not that
+
+
+class Pairs(Struct):
+    """text [N] into the batch's T, picture [N] into its P, side [N] into SIDES, view [N]: PLAIN or not."""
+
+    text: Tensor
+    picture: Tensor
+    side: Tensor
+    view: Tensor
+
+
+@torch.no_grad()
+def sample(batch: Batch, found: Contrasted | None, sources: Sources, columns: Sequence[Column] = ()) -> Pairs:
+    """The pairs of a batch, a function of its position and of itc's scores, if there are any.
+
+    columns: of the model; what `masked` hides must leave something in each.
+    """
+    rows = batch.rows["itm"]
+    own = batch.text_picture[rows]
+    picture, masked, text = _wrong(batch, found, sources, columns)
+    there = (picture >= 0) & (text >= 0)
+    texts, pictures = [rows, rows[there], text[there]], [own, picture[there], own[there]]
+    views = [(there & masked) * ELSEWHERE, masked[there] * MASKED, torch.full_like(own[there], PLAIN)]
+    sides = [torch.full_like(part, side) for side, part in enumerate(texts)]
+    return Pairs(*(torch.cat(parts) for parts in (texts, pictures, sides, views)))
+
+
+def _wrong(
+    batch: Batch, found: Contrasted | None, sources: Sources, columns: Sequence[Column]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each row [R]: a wrong picture, whether it is its own with holes, and a wrong text; −1 is none."""
+    generator = torch.Generator().manual_seed(seed64("itm", batch.position, *batch.keys[:1]) >> 1)
+    rows = batch.rows["itm"]
+    own, wrong_RP = batch.text_picture[rows], ~unjudged(identify(batch, rows))
+    scores_RP = None if found is None else found.scale * found.online.text @ found.online.picture.T
+    mined_RP, numbers = mined(batch.neg_picture[rows], len(batch.keys)), torch.arange(len(batch.keys))
+    pictures = _of_batch(numbers.to(own.device), scores_RP, wrong_RP, mined_RP, sources, generator)
+    pictures["masked"] = sources.masked, lambda: own.where(_maskable(batch, columns, rows), NOBODY)
+    picture, source = negatives(pictures, generator)
+    back_RR = None if scores_RP is None else scores_RP.T[own]
+    texts = _of_batch(rows, back_RR, wrong_RP.T[own], mined_RP[:, own], sources, generator)
+    texts["swapped"] = sources.swapped, lambda: any_of(batch.swapped[rows], generator)
+    text, _ = negatives(texts, generator)
+    return picture, source == list(pictures).index("masked"), text
+
+
+def _of_batch(
+    ids_C: Tensor,
+    scores_RC: Tensor | None,
+    wrong_RC: Tensor,
+    mined_RC: Tensor,
+    sources: Sources,
+    generator: torch.Generator,
+) -> dict[str, Source]:
+    """The sources that take one of the batch's own texts or pictures, which have these ids."""
+
+    def drawn(logits_RC: Tensor, allowed_RC: Tensor) -> Tensor:
+        place = draw(logits_RC, allowed_RC, generator)
+        return ids_C[place.clamp(min=0)].where(place >= 0, NOBODY)
+
+    even = torch.zeros(wrong_RC.shape, device=wrong_RC.device)
+    return {
+        "similar": (sources.similar, lambda: drawn(even if scores_RC is None else scores_RC, wrong_RC)),
+        "mined": (sources.mined, lambda: drawn(even, wrong_RC & mined_RC)),
+        "random": (sources.random, lambda: drawn(even, wrong_RC)),
+    }
+
+
+def _maskable(batch: Batch, columns: Sequence[Column], texts: Tensor) -> Tensor:
+    """[R] whether something that a text names can be hidden."""
+    hidden = masked_view.of_named(batch, columns, texts)
+    return masked_view.tells(batch, columns, batch.text_picture[texts], hidden)
