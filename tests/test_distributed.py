@@ -29,6 +29,7 @@ from training.optimizing import checkpoint
 from training.optimizing.account import Account
 from training.optimizing.checkpoint import Sums
 from training.shards import open_shards
+from training.starting import session
 from training.stream import Stream
 
 ROOT = Path(__file__).parents[1]
@@ -140,7 +141,7 @@ def test_processes_that_cannot_share_a_step_evenly_are_refused(toy, monkeypatch)
     monkeypatch.chdir(toy)
     options = fit.parser().parse_args(["--run", "runs/never", "--set", "optim.accumulate=2"])
     with pytest.raises(ParamsError, match=r"--set optim.accumulate=3"):
-        fit._session(options, World(0, 3))
+        session.open_session(options, World(0, 3))
     assert not Path("runs/never").exists()
 
 

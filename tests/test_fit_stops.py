@@ -106,3 +106,16 @@ def test_a_plan_tells_the_first_and_the_last_keys_and_trains_nothing(world, monk
     assert said["first"] == ", ".join(batches[0].keys[:3])
     assert said["last"] == ", ".join(batches[-1].keys[-3:])
     assert said["step"].startswith(f"{8 * (17 * 8 + 16 * 6) * 2 / 2**20:.1f} MiB")
+
+
+def test_a_run_begun_from_another_and_killed_before_its_first_checkpoint_keeps_those_weights(
+    world, monkeypatch
+):
+    fit.main(["--run", "runs/first", "--set", "optim.epochs=1"])
+    begun = ["--init", "runs/first", "--set", "optim.epochs=1", "--run"]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("training.optimizing.loop.train", Mock(side_effect=KeyboardInterrupt))
+        fit.main([*begun, "runs/killed"])
+    fit.main(["--resume", "runs/killed"])
+    fit.main([*begun, "runs/whole"])
+    assert weights(Path("runs/killed")) == weights(Path("runs/whole"))

@@ -13,8 +13,10 @@ import synthetic
 from contract.errors import FuselineError, MismatchError, ParamsError
 from contract.record import Record
 from data_pipeline.stages import export
-from training import evaluate, fit, guards, run
+from training import evaluate, fit, run
+from training.config import Train
 from training.optimizing import checkpoint
+from training.starting import guards
 
 SHORT = ["--set", "optim.epochs=1", "log_every=1"]
 TRAIN, VAL = "data/toy-<000..003>.tar", "data/toy-val-000.tar"
@@ -212,4 +214,4 @@ def test_words_for_shards_that_have_a_manifest_are_refused(world: Path) -> None:
 
 
 def test_every_free_setting_is_one() -> None:
-    assert set(guards.FREE) <= set(fit.Train.__struct_fields__)
+    assert set(guards.FREE) <= set(Train.__struct_fields__)

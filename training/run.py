@@ -56,8 +56,8 @@ class Identity(Struct, forbid_unknown_fields=True):
 
 class RunConfig(Struct, forbid_unknown_fields=True):
     """config.json. torch_threads: of the CPU's arithmetic, whose sums depend on them. shards: the patterns as
-    given; opened: the shards that they gave, with fingerprints (training.guards); data: the folder they lie
-    in; features: the columns' folder, if not beside it.
+    given; opened: the shards that they gave, with fingerprints; data: the folder of these
+    shards; features: that of the columns, if not beside it.
     """
 
     settings: dict[str, Any]
