@@ -22,11 +22,12 @@ class Thing(Strict, frozen=True):
 
 
 class Vocabulary(Strict, frozen=True):
-    """objects.yaml."""
+    """objects.yaml. interchangeable is for training."""
 
     objects: dict[str, Thing]
     also_adjectives: list[str]
     also_verbs: list[str]
+    interchangeable: list[list[str]] = []
 
 
 @dataclass(frozen=True)

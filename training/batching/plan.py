@@ -77,7 +77,7 @@ class Planner:
         self.seed, self.datasets, self.faults = seed, datasets, faults
         self.orders = [Order(of.counts, seed=seed, shuffle=shuffle, window=window) for of in datasets]
         self.texts_per_image, self.negatives, self.swaps = texts_per_image, negatives, swaps
-        self._change = change
+        self._change, self.reworded = change, 0
         self.wanted = self.unresolved = 0  # negatives asked for, and not among the given shards
         self._lookups: dict[str, Lookup] = {}
         self._json = lru_cache(maxsize=None)(self._open_json)
@@ -98,6 +98,7 @@ class Planner:
         for entry in chosen if self.swaps else ():
             place, epoch = places[entry.picture], epochs[entry.picture]
             entry.swapped = self._swapped(entry.text, mined[entry.picture], self.key(place), epoch)
+        self._reword(chosen, places, epochs)
         named = _named(places, chosen, near)
         return Plan(
             dataset=span.dataset,
@@ -145,8 +146,16 @@ class Planner:
     def _texts(self, record: Record, key: str, epoch: int) -> list[Text]:
         usable = [text for text in record.texts if any(need.usable(text) for need in self.needs)]
         take = self.texts_per_image or len(usable)
-        chosen = [usable[i] for i in choose_texts(self.seed, key, epoch, len(usable), take)]
-        return [self._change(text, key, epoch) for text in chosen] if self._change else chosen
+        return [usable[i] for i in choose_texts(self.seed, key, epoch, len(usable), take)]
+
+    def _reword(self, chosen: Sequence[Chosen], places: Sequence[Place], epochs: Sequence[int]) -> None:
+        """Texts as they are shown; those with false texts beside them keep their words, which would tell."""
+        for entry in chosen if self._change else ():
+            if not entry.swapped and not entry.text.negatives:
+                assert self._change is not None
+                shown = self._change(entry.text, self.key(places[entry.picture]), epochs[entry.picture])
+                self.reworded += shown is not entry.text
+                entry.text = shown
 
     def _chosen(self, text: Text, number: int, anchor: Place) -> Chosen:
         """The text with the pictures that it names, where a task wants them."""
