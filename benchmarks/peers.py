@@ -10,11 +10,13 @@ samples out of the tars. A batch is what training would be given: a tensor per c
 import argparse
 import io
 import json
-import resource
+import multiprocessing
+import os
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -155,6 +157,7 @@ WRITERS: dict[str, Callable[[Iterable[Sample], Path], None]] = {
     "MosaicML": write_mosaicml,
     "webdataset": write_webdataset,
 }
+MODULES = {"LitData": "litdata", "MosaicML": "streaming", "webdataset": "webdataset"}
 READERS: dict[str, Callable[[Path, int, int], Iterable[Any]]] = {
     "LitData": read_litdata,
     "MosaicML": read_mosaicml,
@@ -163,8 +166,9 @@ READERS: dict[str, Callable[[Path, int, int], Iterable[Any]]] = {
 
 
 def measure(peer: str, folder: Path, workers: int, batch: int, seconds: float) -> dict[str, float]:
-    """Samples a second after the first batch, the wait for that one, and by how much the process grew."""
-    before, started = peak(), time.perf_counter()
+    """Samples a second after the first batch, the wait for that one, and by how much the processes grew."""
+    import_module(MODULES[peer])
+    before, started = memory(), time.perf_counter()
     loader = READERS[peer](folder, workers, batch)
     batches = (made for _ in iter(int, 1) for made in loader)  # epoch after epoch
     next(batches)
@@ -176,14 +180,20 @@ def measure(peer: str, folder: Path, workers: int, batch: int, seconds: float) -
     return {
         "rate": read / (time.perf_counter() - first),
         "first_batch": first - started,
-        "grown_mb": peak() - before,
+        "grown_mb": memory() - before,
     }
 
 
-def peak() -> float:
-    """Peak memory of this process and of the largest of its workers, MB."""
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1024
+def memory() -> float:
+    """Of this process and its workers, MB; what they share counts once. Now, so never more than the peak."""
+    numbers = [os.getpid(), *(worker.pid for worker in multiprocessing.active_children())]
+    return sum(map(proportional_kb, numbers)) / 1024
+
+
+def proportional_kb(process: int) -> int:
+    """Its memory, each page shared out among those that have it."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def main() -> None:

@@ -26,15 +26,16 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks import report
 from benchmarks.report import Figure, figure
 from contract.manifest import FeatureManifest
-from training import config, preset, run
+from training import preset, run
 from training.batch import Batch
-from training.config import Train
+from training.config import Fusion, Train
 from training.distributed import ALONE
 from training.model.model import FusionModel
 from training.optimizing import optim, step
 from training.optimizing.checkpoint import Sums
-from training.optimizing.step import Plan
+from training.optimizing.step import StepContext
 from training.optimizing.tally import tally
+from training.settings import load
 from training.shards import open_shards
 from training.stream import Stream
 
@@ -106,7 +107,7 @@ def described(name: str, size: str, found: Measured) -> list[Figure]:
 def measure(name: str, size: str, shards: str) -> Measured:
     """Steps of one preset in this process."""
     torch.set_num_threads(1)
-    settings, _ = config.load(Path("params.yaml"), SIZES[size], preset.load(name))
+    settings, _ = load(Path("params.yaml"), SIZES[size], preset.load(name))
     shapes, batches = inputs(settings, size == "vit_b", shards)
     take = stepper(made(settings, shapes, shards), settings)
     repeated = cycle(batches)
@@ -166,8 +167,8 @@ def stepper(model: FusionModel, settings: Train) -> Callable[[Batch], None]:
     optimizer, number = optim.build(model, settings.optim), count()
 
     def take(batch: Batch) -> None:
-        plan = Plan(next(number), 10_000, 0, False, tally({0: batch}, settings, False, ALONE))
-        step.backward(model, {0: batch}, settings, plan, CPU, Sums())
+        context = StepContext(next(number), 10_000, 0, False, tally({0: batch}, settings, False, ALONE))
+        step.backward(model, {0: batch}, settings, context, CPU, Sums())
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         model.end_step()
@@ -198,7 +199,7 @@ def gated_share(
     settings: Train, shapes: dict[str, FeatureManifest], batches: list[Batch], folder: str
 ) -> float:
     """What `gated` takes of a step that has it: steps with and without take turns."""
-    kinds = [structs.replace(settings, fusion=config.Fusion(kind=kind)) for kind in ("gated", "none")]
+    kinds = [structs.replace(settings, fusion=Fusion(kind=kind)) for kind in ("gated", "none")]
     takes = [stepper(made(one, shapes, folder), one) for one in kinds]
     with_it, without = (
         min(seconds)

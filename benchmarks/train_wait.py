@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Generator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,11 +18,13 @@ from msgspec import structs
 
 from benchmarks import report
 from benchmarks.report import Figure, figure
-from training import config, run
+from training import run
 from training.batch import Batch
 from training.config import Train
 from training.optimizing import loop
 from training.optimizing.checkpoint import State
+from training.optimizing.job import Job
+from training.settings import load
 from training.shards import ShardSet, open_shards
 from training.stream import Stream
 
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--shards", nargs="+", default=["data"])
     parser.add_argument("--steps", type=int, default=60, help="of each of the runs (default: 60)")
     options = parser.parse_args()
-    settings, seed = config.load(Path("params.yaml"), ["development=0", "checkpoint_every=1000000"])
+    settings, seed = load(Path("params.yaml"), ["development=0", "checkpoint_every=1000000"])
     shards = open_shards(options.shards, settings.columns)
     report.write("train_wait", figures(shards, settings, seed, options.steps))
 
@@ -109,9 +110,9 @@ def speed(
     settings = structs.replace(settings, optim=structs.replace(settings.optim, epochs=epochs))
     torch.manual_seed(seed)
     model = run.build_model(settings, shards.features, shards.tokenizer, len(shards.answers))
-    train = partial(loop.train, model, stream, None, settings, seed)
     with tempfile.TemporaryDirectory() as temporary:
-        train(Path(temporary) / "run", State(0, 0), torch.device("cpu"))
+        job = Job(settings, seed, Path(temporary) / "run", torch.device("cpu"))
+        loop.train(job, model, stream, None, State(0, 0))
     stream.close()
     return stream.speed()
 

@@ -5,6 +5,7 @@ A shard ends with two zero blocks, padded to 10,240 bytes, as every tar does.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,8 +19,11 @@ RECORD = 20 * BLOCK
 NAME_BYTES = 100
 MAX_MEMBER = 0o77777777777  # bytes, all that a header can say; one that claims more is damaged or hostile
 REGULAR = (b"0", b"\0")
-EXTENDED = (b"x", b"g", b"L")  # PAX and GNU extra headers, written by other tools
-
+PAX, GNU_NAME = (b"x", b"g"), b"L"  # extension headers, written by other tools
+MAX_EXTENSION = 1 << 20  # bytes
+# Where an extension says another name or size than the header. A value may hold a line that looks the same.
+OVERRIDE = re.compile(rb"(?:\A|\n)\d+ (path|size|GNU\.sparse\.\w+)=")
+POSIX = b"ustar\0"  # in a header: its name may begin in a second field; GNU tar keeps other things there
 
 # What is the same in every header that we write, in the order of the fields.
 OWNER = b"0000644\0" + 2 * b"0000000\0"  # mode, user, group
@@ -95,8 +99,25 @@ def scan(file: BinaryIO, where: str) -> Iterator[Member]:
         if member.offset + member.extent > length:
             raise ShardError(where, f"is cut inside {member.name}", found=f"{length} bytes")
         offset += member.extent
-        if kind not in EXTENDED:
+        if kind in REGULAR:
             yield member
+        else:
+            _check_extension(file, member, kind, where)
+
+
+def _check_extension(file: BinaryIO, member: Member, kind: bytes, where: str) -> None:
+    """An extension header may tell of times and owners; names and sizes must stand in plain ones."""
+    if member.size > MAX_EXTENSION:
+        raise ShardError(where, f"has an extension header of {member.size} bytes at byte {member.offset}")
+    override = OVERRIDE.search(os.pread(file.fileno(), member.size, member.payload))
+    if override or kind == GNU_NAME:
+        field = override[1].decode() if override and kind != GNU_NAME else "path"
+        raise ShardError(
+            where,
+            f"the {field} of a member stands in an extension header at byte {member.offset}",
+            expected="plain ustar headers",
+            fix="write it again with shorter names (tar --format=ustar)",
+        )
 
 
 def _check_end(file: BinaryIO, offset: int, where: str) -> None:
@@ -125,8 +146,8 @@ def _parse(block: bytes, offset: int, where: str) -> tuple[Member, bytes]:
             where, f"has a damaged header at byte {offset}", fix="fetch the shard again, or rebuild it"
         )
     kind = block[156:157]
-    name = block[:NAME_BYTES].split(b"\0")[0].decode("utf8", "replace")
-    if kind not in REGULAR + EXTENDED:
+    name = _name(block)
+    if kind not in (*REGULAR, *PAX, GNU_NAME):
         raise ShardError(where, f"member {name!r} is not a regular file", found=f"type {kind!r}")
     if kind in REGULAR:
         check_name(name, where)
@@ -134,6 +155,15 @@ def _parse(block: bytes, offset: int, where: str) -> tuple[Member, bytes]:
     if size > MAX_MEMBER:
         raise ShardError(where, f"member {name!r} claims {size} bytes", expected=f"at most {MAX_MEMBER}")
     return Member(name, offset, size), kind
+
+
+def _name(block: bytes) -> str:
+    """A name of over 100 bytes is split at a slash, and its beginning stands near the end of the header."""
+    fields = [block[:NAME_BYTES]]
+    if block[257:263] == POSIX:
+        fields.insert(0, block[345:500])
+    names = [field.split(b"\0")[0].decode("utf8", "replace") for field in fields]
+    return "/".join(filter(None, names))
 
 
 def check_name(name: str, where: str) -> None:

@@ -12,7 +12,7 @@ from contract.errors import FuselineError, MismatchError, ParamsError
 from training import ablate, compare
 from training.ablation import chart, plan, scores, table
 from training.ablation.scores import Scores
-from training.config import load
+from training.settings import load
 
 ROOT = Path(__file__).parents[1]
 PLAN = {
@@ -80,8 +80,8 @@ def test_the_comparison_holds_every_score_and_its_page_and_plot_show_them(world)
 
 def test_mean_spread_and_gain_are_those_of_the_definition():
     rows = {
-        "a": Scores("a", [0, 1, 2], {"m": [0.1, 0.2, 0.6]}),
-        "b": Scores("b", [0, 1, 2], {"m": [0.4] * 3}),
+        "a": Scores("a", {}, "val", [0, 1, 2], {"m": [0.1, 0.2, 0.6]}),
+        "b": Scores("b", {}, "val", [0, 1, 2], {"m": [0.4] * 3}),
     }
     first, second = scores.lines("f", rows, "m")
     assert (first.mean, first.gain) == pytest.approx((0.3, 0.0))
@@ -90,7 +90,7 @@ def test_mean_spread_and_gain_are_those_of_the_definition():
 
 
 def test_one_seed_has_no_spread_and_equal_scores_are_drawn_in_the_middle():
-    rows = {"a<b": Scores("a", [0], {"m": [0.5]})}
+    rows = {"a<b": Scores("a", {}, "val", [0], {"m": [0.5]})}
     lines = scores.lines("f", rows, "m")
     assert lines[0].spread == 0
     (dot,) = ElementTree.fromstring(chart.svg({"x & y": lines})).findall("{http://www.w3.org/2000/svg}circle")
@@ -132,11 +132,42 @@ def test_a_measure_that_no_evaluation_gives_names_what_there_is(world):
         scores.find({"vqa": {"accuracy": None}}, "vqa.accuracy")
 
 
-def test_a_missing_row_and_a_row_of_another_plan_are_refused(world):
+def stored(name: str, **change: object) -> Path:
+    """A row's result as the plan asks for it, but for the change."""
+    settings = plan.load(Path("plan.yaml")).settings(name)
+    content = {"row": name, "set": settings, "split": "val", "seeds": [0, 1]}
+    path = Path(f"reports/ablation/{name}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content | {"scores": {"vqa.accuracy": [0.25, 0.5]}} | change))
+    return path
+
+
+def test_a_missing_row_is_said_with_its_command(world):
     with pytest.raises(ParamsError, match=r"training\.ablate gated"):
         compare.main(["--plan", "plan.yaml"])
-    for name in PLAN["rows"]:
-        row(name)
-    write(PLAN | {"seeds": [0, 1, 2]})
-    with pytest.raises(MismatchError, match="another plan"):
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"row": "none"}, "row none"),
+        ({"seeds": [0, 2]}, r"seeds \[0, 2\]"),
+        ({"split": "test"}, "split test"),
+        ({"set": {"optim.epochs": 2, "optim.batch": 8}}, "'optim.epochs': 2"),
+        ({"scores": {"vqa.accuracy": [0.5]}}, "'vqa.accuracy': 1"),
+        ({"scores": {"itm.own": [0.5, 0.5]}}, "itm.own"),
+    ],
+)
+def test_a_row_of_another_plan_is_refused(world, change, said):
+    stored("none")
+    stored("gated", **change)
+    with pytest.raises(MismatchError, match=rf"gated\.json: was made by another plan\s+found: .*{said}"):
+        compare.main(["--plan", "plan.yaml"])
+
+
+@pytest.mark.parametrize("content", [b'{"row": "ga', b'{"row": "\xff"}', b"[]", b'{"row": "gated"}', b""])
+def test_a_result_that_is_cut_or_something_else_is_said(world, content):
+    stored("none")
+    stored("gated").write_bytes(content)
+    with pytest.raises(MismatchError, match=r"gated\.json: is not the result of a row"):
         compare.main(["--plan", "plan.yaml"])

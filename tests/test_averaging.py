@@ -9,7 +9,7 @@ from test_fit import losses, stopped_run, train, weights
 from torch import nn
 
 from training import run
-from training.optimizing import averaging, checkpoint, loop
+from training.optimizing import averaging, checkpoint, development
 
 
 @pytest.fixture
@@ -37,6 +37,18 @@ def test_the_mean_is_that_of_a_naive_loop():
         assert not torch.allclose(weight, trained)
         assert torch.equal(unused, torch.ones(2))
     assert torch.equal(weight, trained)
+
+
+def test_a_first_step_without_a_gradient_leaves_no_mean():
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([weight], lr=0.1)
+    optimizer.step()
+    averaging.follow(optimizer, 0.9, 0)
+    assert not optimizer.state
+    weight.sum().backward()
+    optimizer.step()
+    averaging.follow(optimizer, 0.9, 1)
+    assert torch.equal(optimizer.state[weight][averaging.AVERAGE], weight)
 
 
 def test_the_weights_come_back_when_scoring_fails():
@@ -73,13 +85,13 @@ def test_a_run_goes_on_with_its_means(world, monkeypatch):
 def test_what_is_scored_afterwards_is_what_chose_the_best(world, monkeypatch):
     """Development scores, evaluation, prediction and --init look at the same weights: the means."""
     shown = []
-    held_out = loop.held_out
+    held_out = development.held_out
 
     def looked_at(model, *rest):
         shown.append({name: p.detach().clone() for name, p in model.named_parameters()})
         return held_out(model, *rest)
 
-    monkeypatch.setattr(loop, "held_out", looked_at)
+    monkeypatch.setattr(development, "held_out", looked_at)
     train("--run", "runs/a", "--set", "optim.ema=0.9", "optim.epochs=1", "optim.learning_rate=0.01")
     opened = run.open_run(Path("runs/a"))
     scored = dict(run.trained_model(opened, "last").named_parameters())

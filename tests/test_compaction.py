@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from torch import Tensor
 
-from training import run
+from training import fit, run
 from training.batch import Batch
 from training.config import Augment, Cir, Fusion, Itc, Itm, Masking, Model, Region, Tasks, Train, Vqa
 from training.model.model import FusionModel
@@ -133,6 +133,15 @@ def test_fewer_tokens_reach_the_heads(tmp_path):
     made, of = model(folder, SETTINGS), batch(folder, SETTINGS)
     shared = made.trunk(of)
     assert shared.picture.shape[1] == int(of.visible["vit"].sum(1).max()) < of.visible["vit"].shape[1]
+
+
+def test_a_trained_model_gives_every_token_on_its_place(tmp_path, monkeypatch):
+    """By which a map over the picture, such as Grad-CAM's, is read."""
+    monkeypatch.chdir(world(tmp_path, "vqa"))
+    fit.main(["--run", "runs/a", "--set", "masking.ratio=0.5", "optim.epochs=0.2"])
+    of = batch(tmp_path, SETTINGS)
+    seen = run.trained_model(run.open_run(Path("runs/a")), "last").eval().trunk(of).visible
+    assert torch.equal(seen, of.visible["vit"])
 
 
 @pytest.mark.parametrize(

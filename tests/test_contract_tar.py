@@ -54,6 +54,48 @@ def test_tars_of_other_tools_are_read(tmp_path: Path, form: int) -> None:
     assert (member.name, member.size) == ("1.json", 2)
 
 
+def of_another_tool(name: str, form: int = tarfile.PAX_FORMAT, **headers: str) -> bytes:
+    """A tar of one member, with these PAX headers before it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as file:
+        info = tarfile.TarInfo(name)
+        info.size, info.pax_headers = 2, headers
+        file.addfile(info, io.BytesIO(b"{}"))
+    return buffer.getvalue()
+
+
+def test_a_long_name_is_joined_from_its_two_fields(tmp_path: Path) -> None:
+    name = f"{'a' * 90}/{'b' * 60}/{'c' * 90}.json"
+    (member,) = scan(tmp_path, of_another_tool(name, tarfile.USTAR_FORMAT))
+    assert (member.name, member.size) == (name, 2)
+
+
+def test_the_folder_before_a_name_must_be_safe_too(tmp_path: Path) -> None:
+    name = f"../{'a' * 90}/{'b' * 60}.json"
+    with pytest.raises(ShardError, match="unsafe name"):
+        scan(tmp_path, of_another_tool(name, tarfile.USTAR_FORMAT))
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (of_another_tool("a" * 120, tarfile.PAX_FORMAT), "path"),
+        (of_another_tool("a" * 120, tarfile.GNU_FORMAT), "path"),
+        (of_another_tool("1.json", comment="x\nmuch", size="1024"), "size"),
+        (of_another_tool("1.json", **{"GNU.sparse.name": "2.json"}), r"GNU\.sparse\.name"),
+    ],
+    ids=["pax path", "gnu path", "pax size", "sparse"],
+)
+def test_a_name_or_size_that_stands_elsewhere_is_refused(tmp_path: Path, content: bytes, what: str) -> None:
+    with pytest.raises(ShardError, match=f"the {what} of a member stands in an extension header at byte 0"):
+        scan(tmp_path, content)
+
+
+def test_an_extension_header_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ShardError, match="an extension header of"):
+        scan(tmp_path, of_another_tool("1.json", comment="x" * tar.MAX_EXTENSION))
+
+
 @given(st.data())
 def test_a_cut_anywhere_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     whole = archive({"a.json": b"x" * 700, "b.json": b"y"})

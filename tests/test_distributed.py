@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import every_task
+import msgspec
 import numpy as np
 import pytest
 import several_fits
@@ -20,14 +21,15 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from contract import index
-from contract.errors import ParamsError
+from contract.errors import ParamsError, ShardError
 from training import distributed, fit
 from training.batching.mixture import endless, one_pass, shared
 from training.batching.steps import by_step
 from training.distributed import World
 from training.optimizing import checkpoint
 from training.optimizing.account import Account
-from training.optimizing.checkpoint import Sums
+from training.optimizing.checkpoint import State, Sums
+from training.optimizing.ledger import Ledger
 from training.shards import open_shards
 from training.starting import session
 from training.stream import Stream
@@ -98,6 +100,23 @@ def test_the_account_of_all_is_a_sum_with_each_picture_once():
     assert first.sums == Sums(3.0, 3, 16, {"vqa/accuracy": (1.0, 4), "itc/scale": (2.0, 1)})
     assert (first.waited, first.spent, first.truncated) == ([0.5, 0.25], {"disk": 3.0}, 1)
     assert first.skipped.keys() == {"0:1", "2:0"}
+
+
+class Second(World, frozen=True):
+    """The second of two processes; the first has left out two pictures."""
+
+    def gather(self, told: bytes) -> list[bytes]:
+        first = Account(Sums(), [0.0], {}, 0, {"0:1": "cut", "0:2": "cut"})
+        return [msgspec.msgpack.encode(first), told]
+
+
+def test_too_many_pictures_left_out_by_all_end_every_process(toy):
+    one = stream(toy, on_error="skip", max_skipped=2, skipped=["1:0"])
+    with (
+        Ledger(toy, 1, State(0, 0), one, Second(1, 2)) as ledger,
+        pytest.raises(ShardError, match="3 of them"),
+    ):
+        ledger.settle(State(1, 3), due=True)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """`evaluate` of a run of every task: what it reads and writes, whatever the batch."""
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -108,6 +109,39 @@ def test_a_users_mistake_is_one_clear_error(project, arguments, message):
         scores(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "data"], "data: is a folder"),
+        (["--out", "."], "is a folder"),
+        (["--out", "params.yaml/a/x.json"], "cannot be written[\\s\\S]*params.yaml is no folder"),
+        (["--submission", "params.yaml"], "cannot be written[\\s\\S]*params.yaml is no folder"),
+        (["--out", "x.json", "--predictions", "x.json"], "x.json: has the name of another file"),
+        (["--out", "x.json", "--by-type", "there/../x.json"], "x.json: has the name of another file"),
+        (["--out", "x.json", "--predictions", "x_by_type.json"], "has the name of another file"),
+        (["--out", "x", "--predictions", "x/y.json"], "x/y.json[^\\n]*lies in one"),
+        (["--out", "s/recall.json", "--submission", "s"], "has the name of another file"),
+        (["--out", "params.yaml", "--questions", "params.yaml"], "has the name of another file"),
+    ],
+)
+def test_where_results_go_is_checked_before_anything_is_opened(project, arguments, message):
+    with pytest.raises(ParamsError, match=message):
+        evaluate.main(["--run", "runs/a", "--shards", "nowhere", *arguments])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_folder_that_cannot_be_written_to_is_said(project, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(ParamsError, match="cannot be written"):
+        evaluate.main(["--run", "runs/a", "--shards", "nowhere", "--out", str(tmp_path / "x.json")])
+
+
+def test_some_tasks_have_a_result_file_of_their_own_and_replacing_one_is_said(project, capsys):
+    for done in ("written", "replaced"):
+        evaluate.main(["--run", "runs/a", "--tasks", "itc"])
+        assert f"\n{done}: evaluations/a-val-itc.json\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("batch", ["0", "-3", "many"])
 def test_a_batch_is_a_number(project, batch, capsys):
     with pytest.raises(SystemExit):
@@ -175,6 +209,35 @@ def test_itm_equals_a_naive_loop(project):
     np.testing.assert_allclose(random.wrong_text, wrong, rtol=1e-3, atol=1e-5)
 
 
+def statement_sides(one: HeldOut) -> dict[str, itm_scores.Sides]:
+    """All pairs of the split by their kind."""
+    pictures = shuffled(one.pictures(itm_scores.is_pair)["toy"], "toy")
+    parts = list(itm_scores.judged(one, "toy", pictures))
+    return {name: itm_scores.join(part[name] for part in parts) for name in ("random", "mined", "swapped")}
+
+
+def test_the_wording_of_a_change_is_asked_of_pictures_that_the_text_is_false_of(project):
+    """Each picture has one text and one change of it, so these are the random wrong pairs."""
+    found = statement_sides(held())
+    assert len(found["swapped"].changed_elsewhere) == len(found["random"].own) < len(found["swapped"].own)
+    np.testing.assert_allclose(found["swapped"].elsewhere, found["random"].wrong_picture, rtol=1e-5)
+
+
+def test_the_mined_partner_is_another_picture_with_other_words(project):
+    """The nearest picture is the next one; one of these is a copy with a statement of its own."""
+    words = [synthetic_tasks.quadrant(synthetic.cell(number)) for number in range(40, 52)]
+    false = [a != b for a, b in zip(words, words[1:] + words[:1], strict=True)]
+    first = 40 + false.index(True)
+
+    def copied(number: int, record: Record) -> Record:
+        record = every_task.with_all(number, record)
+        return structs.replace(record, group=f"toy:{first}") if number == first + 1 else record
+
+    every_task.build(project / "copied", change=copied)
+    one = structs.replace(held(), shards=open_shards(["copied/data"], ["vit", "esam"], split="val"))
+    assert len(statement_sides(one)["mined"].own) == sum(false) - 1 > 0
+
+
 def odds(one: HeldOut, picture: Picture, text: Text) -> float:
     """The log-odds of a picture and a text, alone."""
     need = Need(None, lambda found: found.role == "statement")
@@ -215,6 +278,40 @@ def test_region_equals_a_naive_loop(project):
         right += best
         assert real[:, 0].all() and hard.shape == (2, 11)
     assert np.concatenate([choice.right for choice in found["matching"]]).sum() == sum(right)
+
+
+def with_crowds(*crowd: int):
+    """Of each picture these regions are crowds."""
+
+    def change(number: int, record: Record) -> Record:
+        record = every_task.with_all(number, record)
+        return structs.replace(record, regions=structs.replace(record.regions, crowd=list(crowd)))
+
+    return change
+
+
+def test_no_text_is_asked_of_a_crowd(project):
+    every_task.build(project / "crowd", change=with_crowds(1))
+    found = scores("--shards", "crowd/data", "--tasks", "region")["region"]
+    assert (found["matching"]["phrases"], found["one_of_n"]["texts"]) == (36, 12)
+
+
+def test_a_task_of_which_nothing_is_left_has_no_result(project, capsys):
+    every_task.build(project / "crowds", change=with_crowds(0, 1))
+    assert list(scores("--shards", "crowds/data", "--tasks", "itc", "region")) == ["run", "split", "itc"]
+    assert "region: its texts ask nothing" in capsys.readouterr().err
+    with pytest.raises(ShardError, match="nothing to score"):
+        scores("--shards", "crowds/data", "--tasks", "region")
+
+
+def test_one_picture_has_no_other_to_compare_with(project):
+    every_task.build(project / "one", train=4, val=1)
+    found = scores("--shards", "one/data", "--tasks", "vqa", "itm")
+    assert found["vqa"]["accuracy"] is not None and found["vqa"]["shuffled_pictures"] is None
+    assert all("shuffled_pictures" not in row for row in json.loads(Path("scores_by_type.json").read_text()))
+    assert "random" not in found["itm"] and "mined" not in found["itm"]
+    assert found["itm"]["swapped"]["text_auc"] is not None
+    assert found["itm"]["swapped"]["chance"] == {"text_accuracy": None, "text_auc": None}
 
 
 def test_mfm_beside_the_mean_of_what_is_visible():
@@ -350,4 +447,6 @@ def test_two_datasets_stand_apart_beside_their_sum():
     assert found.results["cir"]["R@1"] == 0.75 and found.results["cir"]["queries"] == 4
     assert found.results["cir"]["datasets"]["b"] == {"R@1": 1.0, "chance": {"R@1": 0.1}, "queries": 2}
     assert "+65.0" in found.table and "cir, a" in found.table
-    assert scored.scored("cir", {}) is None
+    assert scored.scored("cir", sections | {"c": {}}) == found
+    assert scored.scored("cir", {}) == scored.NO_TEXT
+    assert scored.scored("cir", {"a": {}}) == scored.NONE_LEFT

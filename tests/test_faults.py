@@ -5,16 +5,18 @@ import io
 import json
 import os
 import shutil
+import signal
 import tarfile
-from collections.abc import Callable
-from contextlib import chdir, suppress
+from collections.abc import Callable, Iterator
+from contextlib import chdir, closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
 import pytest
 import synthetic
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract import codec, index, tar
@@ -23,7 +25,9 @@ from contract.index import index_path
 from contract.record import Text
 from data_pipeline.stages import export, verify
 from training import fit
+from training.batching.emptiness import Emptiness
 from training.batching.faults import POLICIES
+from training.batching.mixture import Span
 from training.reading.members import Member, Reader
 from training.reading.tars import Tars
 from training.shards import open_shards
@@ -367,6 +371,99 @@ def test_a_batch_of_which_nothing_is_left_is_passed_over(own):
     gone = {damaged_picture(own, number) for number in range(8)} - {damaged_picture(own, 5)}  # mended again
     kept = epoch(own, on_error="skip")
     assert kept == ["p0005"] and len(gone) == 7
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """TimeoutError in what would hang."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("options", [{}, {"rank": 1, "world": 2}, {"shuffle": "none", "batch": 64}])
+def test_training_on_nothing_that_can_be_read_ends(own, options):
+    for number in range(8):
+        damaged_picture(own, number)
+    opened = open_shards([str(own / "data")], ["vit"])
+    stream = Stream(opened, ["vqa"], **{"batch": 2, "on_error": "skip", **options})
+    with at_most(60), pytest.raises(ShardError, match="nothing of toy can be read"):
+        list(stream)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.data())
+def test_nothing_is_given_up_while_a_dataset_may_still_give_something(rows, data):
+    emptiness, gone = Emptiness(rows), [0] * len(rows)
+    turns = st.tuples(st.integers(0, len(rows) - 1), st.integers(1, 4), st.booleans())
+    for dataset, count, empty in data.draw(st.lists(turns, max_size=30)):
+        gone[dataset] = gone[dataset] + count if empty else 0
+        expected = not any(left < of for left, of in zip(gone, rows, strict=True))
+        assert emptiness.everywhere(Span(dataset, 0, count, 0), empty) == expected
+
+
+def turns(folder: Path, **options) -> dict[int, tuple]:
+    """Position → the pictures and negatives of the batches up to position 24."""
+    opened = open_shards([str(folder / "data")], ["vit"])
+    options = {"batch": 2, "seed": 1, "negatives": 2, "on_error": "skip", **options}
+    found = {}
+    with closing(iter(stream := Stream(opened, ["vqa"], **options))) as batches:
+        while stream.position < 24:
+            batch = next(batches)
+            found[batch.position] = (batch.keys, batch.text_id, batch.neg_picture.tolist())
+    return {end: of for end, of in found.items() if end <= 24}
+
+
+@settings(max_examples=10)
+@given(
+    st.sets(st.integers(0, 7), min_size=1, max_size=3),
+    st.sets(st.integers(0, 7), max_size=2),
+    st.integers(0, 9),
+    st.integers(1, 3),
+)
+def test_damage_gives_the_same_batches_from_any_start_in_any_world(sound, negatives, features, begin, world):
+    with TemporaryDirectory() as folder:
+        own = Path(shutil.copytree(sound, Path(folder, "own")))
+        for part, numbers in (("negatives", negatives), ("features/vit", features)):
+            for number in numbers:
+                damaged_picture(own, number, part)
+        whole = turns(own)
+        shared = [turns(own, position=2 * begin, rank=rank, world=world) for rank in range(world)]
+        assert {end: of for one in shared for end, of in one.items()} == {
+            end: of for end, of in whole.items() if end > 2 * begin
+        }
+        known = Stream(open_shards([str(own / "data")], ["vit"]), ["vqa"], batch=8, stop=8, on_error="skip")
+        list(known)
+        assert turns(own, position=2 * begin, skipped=known.left_out()).items() <= whole.items()
+
+
+def test_damaged_negatives_cost_an_anchor_and_no_named_picture(own):
+    gone = damaged_picture(own, 3, "negatives")
+    opened = open_shards([str(own / "data")], ["vit"])
+    options = {"batch": 8, "stop": 8, "negatives": 1}
+    first = Stream(opened, ["vqa"], on_error="skip", **options)
+    (batch,) = first
+    assert batch.keys.index(gone) == 7 and 7 not in batch.text_picture
+    assert list(first.left_out()) == ["1:1:anchor"]
+    (again,) = Stream(opened, ["vqa"], skipped=first.left_out(), **options)
+    assert again.keys == batch.keys
+
+
+def test_the_limit_is_for_all_processes_together(own):
+    stream = Stream(
+        open_shards([str(own / "data")], ["vit"]), ["vqa"], batch=4, on_error="skip", max_skipped=2
+    )
+    others = {"0:1": "", "1:2": "", "1:2:anchor": ""}
+    stream.faults.check(others)
+    with pytest.raises(ShardError, match=r"in all processes together[\s\S]*3 of them[\s\S]*at most 2"):
+        stream.faults.check({**others, "1:0": "is damaged"})
 
 
 def test_more_than_the_limit_stop_the_run(own):

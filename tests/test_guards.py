@@ -11,7 +11,7 @@ import pytest
 import synthetic
 
 from contract.errors import FuselineError, MismatchError, ParamsError
-from contract.record import Record
+from contract.record import Near, Record
 from data_pipeline.stages import export
 from training import evaluate, fit, run
 from training.config import Train
@@ -167,6 +167,31 @@ def test_without_an_index_a_rebuilt_tar_is_told_by_its_headers(world: Path) -> N
     bare(world)
     with pytest.raises(MismatchError, match=r"1 rebuilt: toy-003 \(records\)"):
         resume(Path("runs/a"))
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_negatives_without_a_manifest_are_guarded_by_what_they_say_themselves(
+    world: Path, indexed: bool
+) -> None:
+    def mine() -> None:
+        synthetic.build(world, change=with_statements)
+        bare(world)
+        for path in [
+            Path("negatives/manifest.json"),
+            *Path("negatives").glob("*.idx" * (not indexed) or "-"),
+        ]:
+            path.unlink()
+
+    mine()
+    words = ["--tokenizer", "data/tokenizer.json", "--answers", str(answers())]
+    task = ["--set", "tasks={itm: {mined: 1}}", "optim.epochs=1"]
+    fit.main(["--shards", TRAIN, *words, "--run", "runs/itm", *task])
+    resume(Path("runs/itm"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "neighbours", lambda key, keys: Near([keys[0]], [""], [0.5]))
+        mine()
+    with pytest.raises(MismatchError, match=r"4 rebuilt: toy-000 \(negatives\)"):
+        resume(Path("runs/itm"))
 
 
 def answers() -> Path:

@@ -20,6 +20,7 @@ from training.fusion import registry
 from training.fusion.registry import Shape
 from training.heads.itm import ItmHead, with_views
 from training.heads.itm_pairs import ELSEWHERE, MASKED, PLAIN, SIDES, sample
+from training.modules.regions import touching
 from training.shards import open_shards
 from training.stream import Stream
 from training.trunk import masked_view
@@ -75,6 +76,12 @@ def folder(tmp_path_factory):
 def batches(folder, count: int = 3, size: int = 12, task: str = "itm", **options) -> list[Batch]:
     shards = open_shards([str(folder / "data")], ["vit", "esam"])
     return list(islice(Stream(shards, [task], batch=size, **options), count))
+
+
+@pytest.fixture(scope="module")
+def batch(folder) -> Batch:
+    """The first, with what its texts name."""
+    return batches(folder, count=1, named=True)[0]
 
 
 def test_changed_texts_are_texts_of_their_own_in_the_batch(folder):
@@ -152,18 +159,18 @@ def test_what_a_text_names_is_told_with_all_of_the_same_name(folder):
         torch.testing.assert_close(batch.boxes[boxes], expected.float())
 
 
-@given(st.lists(st.integers(0, 40), min_size=4, max_size=4), st.sampled_from([1, 3, 4]), st.booleans())
-def test_a_box_touches_the_cells_that_it_shares_an_area_with(corners, grid, cls):
+@given(st.lists(st.integers(0, 40), min_size=4, max_size=4), st.sampled_from([1, 3, 4]))
+def test_a_box_touches_the_cells_that_it_shares_an_area_with(corners, grid):
     x0, x1, y0, y1 = [*sorted(corners[:2]), *sorted(corners[2:])]
     box = torch.tensor([[x0, y0, x1 + 1, y1 + 1]]) / 41
-    found = masked_view.touching(box, Column("vit", grid, cls, 2))[0]
+    found = touching(box, grid)[0]
     cells = [(column, row) for row in range(grid) for column in range(grid)]
     shared = [
         min(41 * (c + 1), grid * (x1 + 1)) > max(41 * c, grid * x0)
         and min(41 * (r + 1), grid * (y1 + 1)) > max(41 * r, grid * y0)
         for c, r in cells
     ]
-    assert found.tolist() == [False] * cls + shared
+    assert found.tolist() == shared
 
 
 def test_a_view_hides_the_named_cells_on_every_column_and_leaves_the_rest_bit_for_bit(folder):
@@ -192,13 +199,54 @@ def test_a_views_cls_is_the_mean_of_what_is_left(folder):
         torch.testing.assert_close(tokens[row, 0], tokens[row, 1:][left[row, 1:]].mean(0))
 
 
-def test_the_true_pair_has_holes_elsewhere(folder):
+def with_one_box(batch: Batch) -> Batch:
+    """Of each text; the other of its two is that one turned by half a circle."""
+    return replace(batch, named=batch.named[::2])
+
+
+def holes(batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Of each column what is named, and what is hidden elsewhere."""
+    text = batch.rows["itm"]
+    named, beside = (find(batch, COLUMNS, text) for find in (masked_view.of_named, masked_view.beside_named))
+    return [(named[column.name], beside[column.name]) for column in COLUMNS]
+
+
+def test_the_true_pair_has_holes_of_the_same_boxes_turned_by_half_a_circle(folder):
     for batch in batches(folder, named=True):
-        text = batch.rows["itm"]
-        named, beside = (
-            find(batch, COLUMNS, text) for find in (masked_view.of_named, masked_view.beside_named)
+        for column, (named, beside) in zip(COLUMNS, holes(with_one_box(batch)), strict=True):
+            start = int(column.cls)
+            assert torch.equal(beside[:, start:], named[:, start:].flip(1))
+            assert not beside[:, :start].any()
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 0.6), st.floats(0.05, 1.0))
+def test_a_false_and_a_true_pair_with_holes_have_as_many_and_share_none(batch, seed, masked, most):
+    generator = torch.Generator().manual_seed(seed)
+    corner, size = torch.rand(2, len(batch.boxes), 2, generator=generator)
+    boxes = torch.cat([corner, (corner + most * size).clamp(max=1)], 1)
+    visible = {
+        name: torch.rand(seen.shape, generator=generator) >= masked for name, seen in batch.visible.items()
+    }
+    changed = replace(batch, boxes=boxes, visible=visible)
+    text = changed.rows["itm"]
+    named = masked_view.of_named(changed, COLUMNS, text)
+    room = masked_view.spares(changed, COLUMNS, changed.text_picture[text], named)
+    for column, (named, beside) in zip(COLUMNS, holes(changed), strict=True):
+        assert (
+            not (named & beside).any()
+            and not (beside & ~visible[column.name][batch.text_picture[text]]).any()
         )
-        assert not any((named[name] & beside[name]).any() for name in named)
+        assert torch.equal(named.sum(1)[room], beside.sum(1)[room])
+    pairs = sample(changed, None, Sources(masked=1, random=0.001), COLUMNS)
+    asked = set(pairs.text[pairs.view != PLAIN].tolist())
+    assert asked <= set(text[room].tolist())
+
+
+def test_where_less_is_left_than_is_hidden_the_next_source_is_taken(folder):
+    (batch,) = batches(folder, count=1, named=True)
+    large = replace(batch, boxes=torch.tensor([[0.0, 0, 0.75, 1]]).expand_as(batch.boxes))
+    pairs = sample(large, None, Sources(random=0.001, masked=1000), COLUMNS)
+    assert (pairs.view == PLAIN).all() and (pairs.side == 1).sum() == len(batch.rows["itm"])
 
 
 def test_where_all_would_be_hidden_or_nothing_the_next_source_is_taken(folder):

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from contract.errors import ParamsError
-from training.config import Optim
+from training.config import Cir, Masking, Mfm, Model, Optim, Region, Tasks, Train, Vqa
+from training.model.model import build
 from training.optimizing import optim
 from training.optimizing.learning_rate import SCHEDULES, learning_rate
+from training.trunk.picture import Column
 
 PEAK = 0.5
 
@@ -72,11 +74,23 @@ def test_the_longest_prefix_of_whole_parts_gives_the_factor():
     assert not any(name.startswith("frozen") for name in found)
 
 
+FREE = {"trunk.text.places", "heads.cir.queries", "heads.cir.prompt"}  # matrices that stand for no map
+
+
 @pytest.mark.parametrize("groups", [{}, {"trunk.text": 0.1}])
-def test_only_matrices_decay_whatever_their_group(groups):
-    optimizer = optim.build(model(), Optim(groups=groups, weight_decay=0.05))
-    for group in optimizer.param_groups:
-        assert {p.ndim >= 2 for p in group["params"]} == {group["weight_decay"] == 0.05}
+def test_of_a_whole_model_maps_and_words_decay_and_nothing_else(groups):
+    settings = Train(
+        tasks=Tasks(vqa=Vqa(), region=Region(pooling="attention"), cir=Cir(), mfm=Mfm()),
+        inputs={"grid": "vit"},
+        model=Model(hidden=32),
+        masking=Masking(ratio=0.3, fill="learned"),
+    )
+    built = build(settings, [Column("vit", 4, True, 8)], vocabulary=30, answers=10)
+    optimizer = optim.build(built, Optim(groups=groups, weight_decay=0.05))
+    decayed = {id(p) for group in optimizer.param_groups for p in group["params"] if group["weight_decay"]}
+    matrices = {name for name, p in built.named_parameters() if p.ndim >= 2}
+    assert {name for name, p in built.named_parameters() if id(p) in decayed} == matrices - FREE
+    assert matrices > FREE
 
 
 @pytest.mark.parametrize("prefix", ["trunk.txt", "trunk.tex", "frozen"])

@@ -189,8 +189,8 @@ def test_supcon_is_the_naive_loop(seed):
         same = [p for p in others if label[p] == label[i]]
         terms = [math.log(math.exp(z[i] @ z[p] / 0.1) / total) for p in same]
         rows.append(-sum(terms) / len(same) if same else None)
-    found = losses.supcon(z, label, temperature=0.1, base=0.07).item()
-    assert found == pytest.approx(0.1 / 0.07 * naive_mean(rows), rel=1e-3, abs=1e-5)
+    found = losses.supcon(z, label, scale=10.0).item()
+    assert found == pytest.approx(naive_mean(rows), rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("batch", [2, 8, 33])
@@ -198,6 +198,14 @@ def test_identical_features_give_ln_2b_minus_1(batch):
     same = normalize(torch.ones(2 * batch, 5))
     assert losses.supcon(same, torch.arange(batch).repeat(2)).item() == pytest.approx(
         math.log(2 * batch - 1), rel=1e-5
+    )
+
+
+def test_supcon_looks_past_what_is_ignored():
+    z, label = normalize(drawn(0, 5, 4).float()), torch.tensor([0, 0, 1, 1, 2])
+    last = torch.arange(5) == 4
+    torch.testing.assert_close(
+        losses.supcon(z, label, ignored_BB=last[:, None] | last), losses.supcon(z[:4], label[:4])
     )
 
 

@@ -1,7 +1,9 @@
 """Members read straight into a batch: the numbers that were written, or an error that names the member."""
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from contract import codec, index, tar
 from contract.errors import ShardError
 from data_pipeline.shards.shard_writer import Sample, write_shard
 from training.reading.members import Member, Reader, Rows
-from training.reading.tars import Tars
+from training.reading.tars import OpenTar, Tars
 
 Array = np.ndarray
 
@@ -79,6 +81,51 @@ def test_another_shape_or_type_is_refused_also_after_one_that_fits(tmp_path, oth
     reader.array(member, 0, rows, 0)
     with pytest.raises(ShardError, match=r"0001\.vit\.npy: is not of the column's shape"):
         reader.array(member, 1, rows, 1)
+
+
+@given(st.integers(100, 4000))
+def test_a_read_that_the_system_cuts_short_goes_on(tmp_path_factory, most):
+    numbers = np.arange(3000, dtype=np.int8).reshape(3, 1000)
+    member = shard(tmp_path_factory.mktemp("short"), [numbers])
+    rows, whole = Rows(np.zeros((1, 3, 1000), np.int8)), os.preadv
+
+    def short(descriptor: int, parts: Sequence[bytearray | memoryview], offset: int) -> int:
+        content = os.pread(descriptor, most, offset)
+        return whole(descriptor, list(_first(parts, len(content))), offset)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "preadv", short)
+        Reader(Tars()).array(member, 0, rows, 0)
+    assert (rows.array == numbers).all()
+
+
+def _first(parts: Sequence[bytearray | memoryview], size: int) -> Iterator[memoryview]:
+    """Only so many bytes of these buffers."""
+    for part in parts:
+        yield memoryview(part)[:size]
+        size = max(0, size - len(part))
+
+
+def test_a_tar_that_ends_inside_a_member_is_cut(tmp_path):
+    member = shard(tmp_path, [np.ones((3, 10), np.float16)])
+    os.truncate(member.path, tar.BLOCK + 100)
+    with pytest.raises(ShardError, match=f"is cut at byte {tar.BLOCK + 100}"):
+        Reader(Tars()).payload(member, 0)
+
+
+def test_an_announced_tar_stays_open_until_the_system_was_told(tmp_path, monkeypatch):
+    """Other threads may open so many others meanwhile that this one is forgotten."""
+    member, tars, told = shard(tmp_path, [np.ones((3, 10), np.float16)]), Tars(), []
+    monkeypatch.setattr(tars, "open", lambda path: OpenTar(os.open(path, os.O_RDONLY)))
+    monkeypatch.setattr(os, "posix_fadvise", lambda descriptor, *_: told.append(os.fstat(descriptor).st_ino))
+    Reader(tars).announce(member, 0)
+    assert told == [member.path.stat().st_ino]
+
+
+def test_advice_that_the_system_refuses_is_no_error(tmp_path, monkeypatch):
+    member = shard(tmp_path, [np.ones((3, 10), np.float16)])
+    monkeypatch.setattr(os, "posix_fadvise", Mock(side_effect=OSError(29, "Illegal seek")))
+    Reader(Tars()).announce(member, 0)
 
 
 def test_what_a_thread_spent_goes_to_the_meter_at_its_end(tmp_path):

@@ -8,7 +8,7 @@ from test_fit import losses, stopped_run, train, weights
 
 from contract.errors import ParamsError
 from training import fit
-from training.optimizing import checkpoint, loop
+from training.optimizing import checkpoint, development, loop
 
 SETTINGS = ["--set", "optim.epochs=9", "patience=2"]
 
@@ -24,9 +24,7 @@ def world(tmp_path, monkeypatch) -> Path:
 def scores(monkeypatch):
     """Development scores by epoch, in the place of the real ones."""
     given = [0.1, 0.3, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.5]
-    monkeypatch.setattr(
-        loop, "held_out", lambda model, stream, where: {"vqa/accuracy": given[_epoch(model)], "vqa/x": 0.0}
-    )
+    monkeypatch.setattr(development, "held_out", lambda model, *_: {"vqa/accuracy": given[_epoch(model)]})
     monkeypatch.setattr(loop.step, "backward", _counting(loop.step.backward))
     return given
 
@@ -35,9 +33,9 @@ STEPS = []  # of the process at hand
 
 
 def _counting(backward):
-    def counted(model, parts, settings, plan, *rest):
-        STEPS.append(plan.step)
-        return backward(model, parts, settings, plan, *rest)
+    def counted(model, parts, settings, context, *rest):
+        STEPS.append(context.step)
+        return backward(model, parts, settings, context, *rest)
 
     return counted
 
@@ -75,6 +73,7 @@ def test_patience_without_held_out_pictures_is_refused(world):
         train("--run", "runs/a", "--set", "patience=2", "development=0")
 
 
-def test_an_unknown_measure_is_said(world):
+def test_an_unknown_measure_is_said_before_the_run_is_made(world):
     with pytest.raises(ParamsError, match=r"train\.best: unknown measure 'vqa/acuracy'[\s\S]*did you mean"):
         train("--run", "runs/a", "--set", "best=vqa/acuracy")
+    assert not Path("runs").exists()

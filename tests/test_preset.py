@@ -11,7 +11,7 @@ from test_fit import new_after_init, train
 
 from contract.errors import FuselineError
 from contract.record import Record
-from training import config, preset, run
+from training import preset, run, settings
 
 SMALL = ["--set", "optim.epochs=1", "optim.batch=8"]
 
@@ -45,10 +45,10 @@ def test_questions_go_on_from_contrast_and_matching(world, capsys):
 
 def test_set_wins_over_the_preset_and_the_preset_over_the_file(world):
     named = {"tasks": {"itc": {}}, "optim.batch": 4, "optim.epochs": 7}
-    settings, _ = config.load(Path("params.yaml"), ["optim.batch=2"], named)
-    assert list(settings.tasks.chosen) == ["itc"]
-    assert (settings.optim.batch, settings.optim.epochs) == (2, 7)
-    assert settings.optim.learning_rate == 0.003
+    loaded, _ = settings.load(Path("params.yaml"), ["optim.batch=2"], named)
+    assert list(loaded.tasks.chosen) == ["itc"]
+    assert (loaded.optim.batch, loaded.optim.epochs) == (2, 7)
+    assert loaded.optim.learning_rate == 0.003
 
 
 def test_an_unknown_preset_lists_the_known(world):

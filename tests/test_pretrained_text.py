@@ -1,5 +1,9 @@
 """Text encoders of transformers as the trunk's: BERT and CLIP, frozen and trained, in a run and out of it."""
 
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,9 +24,10 @@ from training.optimizing import checkpoint
 from training.predict import Encoded, single
 from training.shards import open_shards
 from training.stream import Stream
-from training.trunk import pretrained_text
+from training.trunk import pretrained_text, published
 
 ENCODERS = {"bert": tiny.save_bert, "clip": tiny.save_clip}
+COMMIT = "0" * 40
 TEXTS = ["a red dog runs", "the cat", "", "horse on the big grass under the sun"]
 
 
@@ -121,6 +126,9 @@ def test_spans_follow_the_characters_into_the_other_tokens(folder):
         (lambda folder: (folder / "model.safetensors").unlink(), ParamsError, "cannot be loaded"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), ParamsError, "cannot be loaded"),
         (lambda folder: (folder / "config.json").write_text("{"), ParamsError, "cannot be read"),
+        (lambda folder: (folder / "tokenizer.json").write_text('{"a": 1}'), ParamsError, "cannot be read"),
+        (lambda folder: _set(folder, "hidden_size", '"x"'), ParamsError, "cannot be read"),
+        (lambda folder: _set(folder, "num_attention_heads", 3), ParamsError, "cannot be[\\s\\S]*multiple"),
         (lambda folder: _model_type(folder, "gpt2"), ParamsError, "no text encoder that is known[^$]*gpt2"),
         (lambda folder: _more_words(folder), ParamsError, "not the tokenizer of this encoder"),
         (lambda folder: _one_layer_more(folder), MismatchError, "its weights lack"),
@@ -134,6 +142,103 @@ def test_a_folder_that_is_no_encoder_is_said(folder, tmp_path, change, error, me
     change(copy)
     with pytest.raises(error, match=message):
         pretrained_text.build(settings(copy), 32, 20)
+
+
+@pytest.mark.parametrize(("field", "value"), [("num_attention_heads", 3), ("hidden_act", '"none"')])
+def test_a_configuration_that_describes_nothing_is_said_without_its_weights_too(
+    folder, tmp_path, field, value
+):
+    copy = shutil.copytree(folder, tmp_path / folder.name)
+    _set(copy, field, value)
+    with pytest.raises(ParamsError, match=r"config\.json: (describes no encoder|cannot be read)"):
+        pretrained_text.build(settings(copy, random=True), 32, 20)
+
+
+def test_what_a_published_tokenizer_cuts_and_pads_by_itself_it_does_not_here(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / folder.name)
+    path = str(copy / "tokenizer.json")
+    known = Tokenizer.from_file(path)
+    known.enable_truncation(8)
+    known.enable_padding(length=16)
+    known.save(path)
+    text = "a red dog runs in the big sun on the grass under the sun"
+    ids = pretrained_text.tokenizer(settings(copy)).encode(text, add_special_tokens=False).ids
+    assert ids == pretrained_text.tokenizer(settings(folder)).encode(text, add_special_tokens=False).ids
+    assert len(ids) == len(text.split())
+    assert pretrained_text.build(settings(copy), 32, 20)
+
+
+@pytest.fixture
+def hub(folder, tmp_path, monkeypatch) -> str:
+    """The name of a model that lies in the hub's cache; nothing outside is reached."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    published._fetched.cache_clear()
+    model = tmp_path / f"hub/models--someone--{folder.name}"
+    shutil.copytree(folder, model / "snapshots" / COMMIT)
+    (model / "refs").mkdir()
+    (model / "refs/main").write_text(COMMIT)
+    return f"someone/{folder.name}"
+
+
+def test_by_its_name_on_the_hub_it_is_the_same_as_by_its_folder(folder, hub):
+    named = TextModel(kind="hf", path=hub)
+    assert pretrained_text.fingerprint(named) == pretrained_text.fingerprint(settings(folder))
+    built, expected = (pretrained_text.build(one, 32, 20).encoder for one in (named, settings(folder)))
+    stored = expected.state_dict()
+    assert all(torch.equal(value, stored[name]) for name, value in built.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["someone/else", "../bert", "a/b/c", "/nowhere/bert"])
+def test_a_name_that_is_no_folder_and_cannot_be_fetched_is_said(hub, name):
+    with pytest.raises(ParamsError, match=r"is no folder, and no model could be fetched[\s\S]*" + name):
+        pretrained_text.build(TextModel(kind="hf", path=name), 32, 20)
+
+
+def test_a_folder_of_weights_that_is_missing_is_not_looked_for_on_the_hub(monkeypatch):
+    def fetched(name):
+        raise AssertionError(name)
+
+    monkeypatch.setattr(published, "_fetched", fetched)
+    with pytest.raises(ParamsError, match="no such folder"):
+        pretrained_text.build(TextModel(kind="hf", path="weights/brt"), 32, 20)
+
+
+def test_recomputed_it_keeps_less_and_its_gradients_are_equal(folder):
+    def gradients(recomputed: bool) -> tuple[list[torch.Tensor], int]:
+        torch.manual_seed(0)  # of the projection and the dropout
+        built = pretrained_text.build(settings(folder, trained=True), 32, 20, recomputed)
+        with kept() as held:
+            loss = built(*tokens(folder, TEXTS))[0].square().sum()
+        return torch.autograd.grad(loss, [built.project.project.weight, *used(built)]), sum(held.values())
+
+    (plain, held), (again, fewer) = gradients(False), gradients(True)
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+    assert fewer < held / 2
+
+
+def used(built: pretrained_text.PretrainedText) -> list[torch.Tensor]:
+    """Weights of the first layer."""
+    named = built.encoder.named_parameters()
+    return [parameter for name, parameter in named if "layers.0." in name or "layer.0." in name]
+
+
+@contextmanager
+def kept() -> Iterator[dict[int, int]]:
+    """Bytes that the graph of a forward pass holds on to, by their place."""
+    held: dict[int, int] = {}
+
+    def note(tensor):
+        held[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield held
+
+
+def _set(folder: Path, field: str, value: object) -> None:
+    path = folder / "config.json"
+    path.write_text(re.sub(rf'"{field}": [^,\n]+', f'"{field}": {value}', path.read_text()))
 
 
 def _model_type(folder: Path, name: str) -> None:
@@ -178,6 +283,14 @@ def test_a_run_with_it_goes_on_is_scored_and_keeps_what_it_needs(world, folder, 
         assert asked.tokens.tolist() == tokens(Path("runs/whole/text"), ["the red dog"])[0].tolist()
     finally:
         away.rename(folder)
+
+
+def test_a_blind_model_with_another_encoder_is_refused(world):
+    """It would be asked in the tokens of the run's."""
+    train("--run", "runs/a", "--set", *world, "optim.epochs=0.2")
+    train("--run", "runs/blind", "--blind", "--set", "optim.epochs=0.2")
+    with pytest.raises(ParamsError, match=r"runs/blind: has another text encoder than runs/a"):
+        evaluate.main(["--run", "runs/a", "--blind", "runs/blind"])
 
 
 def test_a_run_does_not_go_on_with_another_encoder(world, folder, monkeypatch):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -16,6 +17,7 @@ from contract.manifest import FeatureManifest
 from contract.quantise import dequantise, quantise
 from contract.record import Regions
 from training import probe
+from training.modules.regions import touching
 from training.probing import leaks
 from training.probing.box_vectors import covered, grid_of
 from training.probing.probe_heads import Example, Linear, score
@@ -174,7 +176,24 @@ def test_what_is_left_is_the_rest_and_what_lies_beside_the_hole():
 @given(boxes(), sides)
 def test_the_cells_that_a_box_touches_hold_all_of_it(box, grid):
     across, down = covered(box, grid)
-    assert np.array_equal(leaks.touching(box, grid), (down[:, :, None] > 0) & (across[:, None, :] > 0))
+    found = touching(torch.from_numpy(box), grid).numpy().reshape(1, grid, grid)
+    assert np.array_equal(found, (down[:, :, None] > 0) & (across[:, None, :] > 0))
+
+
+def test_a_box_that_ends_on_a_cells_edge_but_for_rounding_hides_the_same(tmp_path):
+    def rounded(number, record):
+        record = named(number, record)
+        box = tuple(np.clip(np.array(record.regions.box[0]) + [-1e-9, -1e-9, 1e-9, 1e-9], 0, 1).tolist())
+        return structs.replace(record, regions=structs.replace(record.regions, box=[box]))
+
+    found = []
+    for name, change in (("exact", named), ("rounded", rounded)):
+        (tmp_path / name).mkdir()
+        synthetic.build(tmp_path / name, train=6, val=4, shards=1, change=change)
+        shards = open_shards([str(tmp_path / name / "data")], ["vit"])
+        found.append(probe.examples(shards, "vit", 6, 0, masked=True)["hidden", "left"])
+    for one, other in zip(*found, strict=True):
+        assert np.array_equal(one.vector, other.vector)
 
 
 def two_names(number, record):

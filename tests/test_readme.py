@@ -16,7 +16,7 @@ from dvc.cli.parser import get_main_parser
 from benchmarks import end_to_end, report
 from contract import params, record
 from data_pipeline.__main__ import main as data_pipeline
-from training import config
+from training.settings import load
 
 ROOT = Path(__file__).parents[1]
 PAGES = {name: (ROOT / name).read_text("utf8") for name in ("README.md", "CONTRIBUTING.md")}
@@ -99,7 +99,7 @@ def test_the_block_for_real_data_is_complete(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(content | yaml.safe_load(block)))
     loaded = params.load(path)
-    settings, _ = config.load(path, [])
+    settings, _ = load(path, [])
     assert set(settings.inputs.values()) <= set(loaded.encoders)
     assert not loaded.demo
     assert not loaded.pretrain

@@ -7,6 +7,8 @@ import pytest
 import synthetic
 import synthetic_tasks
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from contract.errors import ParamsError
@@ -17,7 +19,7 @@ from training.fusion import registry
 from training.fusion.registry import Shape
 from training.heads.region import Pairs, RegionHead, _one_of_each, sides
 from training.objectives.losses import equal_mass, info_nce
-from training.objectives.region_bank import Links, RegionBank
+from training.objectives.region_bank import WORDINGS, Links, RegionBank
 from training.optimizing import checkpoint
 from training.shards import open_shards
 from training.stream import Stream
@@ -117,6 +119,34 @@ def test_boxes_of_a_phrases_own_picture_are_not_judged():
     assert bank.more_boxes(now, 2).ignored[:, :2].tolist() == [[True, False], [False, False]]
     assert bank.more_phrases(now, 1).ignored[:, :2].tolist() == [[True, False]]
     assert bank.more_boxes(now, 2).ignored[:, 2:].all()  # never filled
+
+
+def links(*rows: tuple[int, int, int, int]) -> Links:
+    """Of (phrase, box, group, words)."""
+    return Links(*torch.tensor(rows).T)
+
+
+def test_a_box_has_one_slot_whatever_names_it_and_a_wording_of_a_picture_one():
+    bank = RegionBank(8, 3)
+    seen = links((0, 0, 5, 1), (1, 0, 5, 2), (2, 0, 5, 1), (2, 1, 5, 1), (3, 2, 6, 1))
+    phrase, box = torch.arange(12.0).reshape(4, 3), torch.arange(9.0).reshape(3, 3)
+    bank.see(seen, phrase, box)
+    bank.take_in()
+    assert torch.equal(bank.boxes.vectors[bank.boxes.filled], box)
+    assert torch.equal(bank.phrases.vectors[bank.phrases.filled], phrase[[0, 1, 3]])
+    for words, alike in ((1, [True, True, True]), (2, [True, False, False]), (3, [False] * 3)):
+        now = links((0, 0, 7, words))
+        assert bank.more_boxes(now, 1).ignored[0, :3].tolist() == alike
+
+
+@given(st.integers(1, 30))
+def test_no_wording_of_a_box_is_lost(wordings):
+    bank = RegionBank(8, 1)
+    bank.see(links(*((n, 0, 5, 100 + n) for n in range(wordings))), torch.ones(wordings, 1), torch.ones(1, 1))
+    bank.take_in()
+    held = bank.boxes.ids[bank.boxes.filled]
+    assert set(held[:, 1:].flatten().tolist()) == set(range(100, 100 + wordings))
+    assert len(held) == -(-wordings // WORDINGS) and (held[:, 0] == 5).all()
 
 
 def test_evaluation_neither_uses_nor_fills_the_bank(batches, look):

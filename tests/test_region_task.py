@@ -56,7 +56,8 @@ def pairs(boxes: int, linked: torch.Tensor | None = None, width: int = 4) -> Pai
     linked = torch.eye(boxes, dtype=torch.bool) if linked is None else linked
     none = torch.zeros_like(linked)
     rows = torch.arange(boxes)
-    return Pairs(same, same, linked, none, ~none, rows, Links(rows, rows, rows, rows), rows)
+    links = Links(rows, rows, rows, rows)
+    return Pairs(same, same, linked, none, ~none, torch.eye(boxes, dtype=torch.bool), rows, links, rows)
 
 
 @pytest.mark.parametrize("boxes", [1, 2, 11])
@@ -107,6 +108,14 @@ def test_supcon_of_equal_vectors_is_ln_of_all_others():
 
 
 @pytest.mark.parametrize("contrast", CONTRASTS)
+def test_every_contrast_learns_its_scale(contrast):
+    found = replaced(pairs(4), phrase=unit(4), box=unit(4, 1))
+    scale = torch.tensor(14.3, requires_grad=True)
+    CONTRASTS[contrast](found, scale, 0.2).backward()
+    assert scale.grad != 0
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
 def test_every_contrast_falls_when_phrases_meet_their_boxes(contrast):
     met = replaced(pairs(4), phrase=unit(4), box=unit(4))
     crossed = replaced(met, box=unit(4).roll(1, 0))
@@ -144,6 +153,48 @@ def test_phrases_of_the_same_words_are_no_negatives_of_each_other(batch):
         own = set(np.flatnonzero(linked[row]))
         assert set(found.ignored[row].nonzero()[:, 0].tolist()) == of_others - own
     assert found.ignored.any()
+
+
+def with_twins(batch: Batch) -> Batch:
+    """Behind the boxes the same ones again, a little smaller, that no phrase names."""
+    middle = (batch.boxes[:, :2] + batch.boxes[:, 2:]).repeat(1, 2) / 2
+    return replace(
+        batch,
+        boxes=torch.cat([batch.boxes, middle + 0.8 * (batch.boxes - middle)]),
+        box_picture=batch.box_picture.repeat(2),
+        crowd=batch.crowd.repeat(2),
+    )
+
+
+def test_a_box_that_shows_the_same_thing_as_a_named_one_is_no_negative_of_its_phrases(batch):
+    (plain, _, _), (found, _, _) = (head().compared(shared(batch), one) for one in (batch, with_twins(batch)))
+    boxes = len(batch.boxes)
+    assert torch.equal(found.ignored[:, :boxes], plain.ignored)
+    assert torch.equal(found.ignored[:, boxes:], plain.ignored | plain.linked)
+    assert not (found.own & found.ignored).all(1).any()  # the other box of the picture is still one
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_what_is_ignored_moves_nothing(contrast):
+    """Of a named box, one of the same thing, and another."""
+    linked, twin = torch.tensor([[True, False, False]]), torch.tensor([[False, True, False]])
+    same = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]]).bool()
+    phrase, box = unit(1), unit(3, 1)
+    some = pairs(3)
+    found = replaced(
+        some, phrase=phrase, box=box, linked=linked, ignored=twin, same=same, label=some.label[:1]
+    )
+    moved = replaced(found, box=torch.stack([box[0], -box[1], box[2]]))
+    one, other = (CONTRASTS[contrast](part, torch.tensor(10.0), 0.2) for part in (found, moved))
+    torch.testing.assert_close(one, other)
+
+
+def test_boxes_of_the_same_thing_are_no_candidates_of_the_measure(batch):
+    """Of two boxes and their twins the right one's is left out; that of the other is as wrong as it."""
+    found, _, _ = head().compared(shared(batch), with_twins(batch))
+    assert (found.own.sum(1) == 4).all() and (found.candidates.sum(1) == 3).all()
+    chance, count = matching(found)["matching_chance"]
+    assert float(chance) / count == pytest.approx(1 / 3)
 
 
 def test_the_same_span_in_two_sentences_of_one_picture_is_told_apart_by_the_sentence():
@@ -185,8 +236,8 @@ def test_matching_is_the_metric(batch):
     boxes, usable = model._boxes(shared(batch), batch)
     found = model._pairs(shared(batch), batch, named, boxes, usable)
     measured = matching(found)
-    scores, linked, own = found.cosine.detach().numpy(), found.linked.numpy(), found.own.numpy()
-    wanted = summary([entity_object(scores, linked, own)])
+    scores, linked = found.cosine.detach().numpy(), found.linked.numpy()
+    wanted = summary([entity_object(scores, linked, found.candidates.numpy())])
     assert int(measured["matching"][0]) / measured["matching"][1] == wanted["accuracy"]
     assert float(measured["matching_chance"][0]) / measured["matching_chance"][1] == wanted["chance"]
 
@@ -251,6 +302,7 @@ def test_a_run_learns_which_box_a_phrase_names(world):
     [
         (["masking={ratio: 0.5, fill: drop}"], "asks for tokens by their place"),
         (["masking={ratio: 0.0, ratio_end: 0.5}"], "asks for tokens by their place"),
+        (["augment={token_dropout: 0.5}"], "drops nothing for region"),
         (["inputs={grid: vit, words: text}"], "no text may be fused"),
         (["inputs={}"], "looks at pictures, and this run has none"),
     ],

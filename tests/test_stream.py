@@ -189,9 +189,55 @@ def test_too_many_negatives_outside_the_given_shards_are_an_error(own, monkeypat
         list(negatives_of_half_the_split(own))
 
 
+def test_a_batch_that_is_planned_again_counts_its_negatives_once_and_no_damage_as_outside(own):
+    path = own / "features" / "vit" / "toy-000.tar"
+    content = bytearray(path.read_bytes())
+    content[700] ^= 1  # of p0000, a neighbour that is there
+    path.write_bytes(content)
+    stream = Stream(shards(own), ["vqa"], batch=8, negatives=2, stop=8, on_error="skip")
+    (batch,) = stream
+    assert synthetic.key(0) not in batch.keys
+    assert (stream.planner.unresolved, stream.planner.wanted) == (0, 16)
+
+
 def test_more_negatives_than_were_mined_are_refused(own):
     with pytest.raises(MismatchError, match="fewer negatives per picture"):
         Stream(shards(own), ["vqa"], batch=4, negatives=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"batch": 0}, "batch: .*"),
+        ({"texts_per_image": 0}, "texts_per_image: .*"),
+        ({"max_tokens": 0}, "max_tokens: .*"),
+        ({"window": 0}, "window: .*"),
+        ({"threads": 0}, "threads: .*"),
+        ({"ahead": 0}, "ahead: .*"),
+        ({"world": 0}, "world: .*"),
+        ({"rank": 2, "world": 2}, "rank: .*from 0 to 1"),
+        ({"rank": -1}, "rank: .*from 0 to 0"),
+        ({"datasets": {"toy": 0}}, "datasets.toy: .*"),
+        ({"position": -8}, "position: .*at least 0"),
+        ({"stop": -1}, "stop: .*"),
+        ({"negatives": -1}, "negatives: .*"),
+        ({"text_negatives": -1}, "text_negatives: .*"),
+        ({"swaps": -1}, "swaps: .*"),
+        ({"max_skipped": -1}, "max_skipped: .*"),
+        ({"development": 1.5}, "development: .*from 0 to 1"),
+        ({"epochs": 0}, "epochs: .*above 0"),
+        ({"epochs": float("nan")}, "epochs: .*above 0"),
+        ({"part": "dev"}, "part: .*'dev'.*development, train"),
+        ({"tasks": []}, "tasks: names none.*vqa"),
+    ],
+)
+def test_numbers_that_no_stream_can_have_are_refused_at_the_door(world, options, said):
+    with pytest.raises(ParamsError, match=f"(?s)^{said}"):
+        Stream(shards(world), **{"tasks": ["vqa"], "batch": 4, **options})
+
+
+def test_without_a_development_share_no_row_is_one_of_it(world):
+    assert len(Stream(shards(world), ["vqa"], batch=4, part="development")) == 0
 
 
 def test_int8_is_moved_as_it_lies_and_means_the_same(tmp_path):

@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
     measures = ablation.base(options.row).measures
     scores = {measure: [run[measure] for run in runs] for measure in measures}
     out = options.out or Path("reports/ablation") / f"{options.row}.json"
-    content = Scores(options.row, ablation.seeds, scores)
+    content = Scores(options.row, ablation.settings(options.row), ablation.split, ablation.seeds, scores)
     write_atomic(out, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
     print(f"written: {out}")
 

@@ -76,16 +76,35 @@ def _first_measure(lines: list[Line]) -> list[Line]:
 def _read(path: Path, ablation: Ablation, row: str) -> Scores:
     """A row's result, if it is one of this plan."""
     known = scores.read(path)
-    expected = (ablation.seeds, ablation.base(row).measures)
-    if (known.seeds, list(known.scores)) != expected:
+    found, expected = _described(known), _planned(ablation, row)
+    differing = [name for name in expected if found[name] != expected[name]]
+    if differing:
         raise MismatchError(
             path,
             "was made by another plan",
-            found=f"seeds {known.seeds}, measures {list(known.scores)}",
-            expected=f"seeds {expected[0]}, measures {expected[1]}",
+            found=", ".join(f"{name} {found[name]}" for name in differing),
+            expected=", ".join(f"{name} {expected[name]}" for name in differing),
             fix=f"python -m training.ablate {row}",
         )
     return known
+
+
+def _described(known: Scores) -> dict[str, object]:
+    """What a result says of its plan."""
+    counts = {measure: len(of_seeds) for measure, of_seeds in known.scores.items()}
+    return {"row": known.row, "set": known.set, "split": known.split, "seeds": known.seeds, "scores": counts}
+
+
+def _planned(ablation: Ablation, row: str) -> dict[str, object]:
+    """What it must say. scores: measure → how many, one a seed."""
+    counts = dict.fromkeys(ablation.base(row).measures, len(ablation.seeds))
+    return {
+        "row": row,
+        "set": ablation.settings(row),
+        "split": ablation.split,
+        "seeds": ablation.seeds,
+        "scores": counts,
+    }
 
 
 if __name__ == "__main__":

@@ -1,16 +1,8 @@
-"""The `train` section of params.yaml, typed and strict. Configuration stays here, at the door."""
+"""The `train` section of params.yaml, typed and strict; `training.settings` reads it."""
 
-import math
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import msgspec
-import yaml
-from msgspec import Meta, Struct
-
-from contract import params
-from contract.errors import ParamsError
+from msgspec import Meta, Struct, structs
 
 Positive = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -204,7 +196,7 @@ class Fusion(Strict, frozen=True):
 
 class TextModel(Strict, frozen=True):
     """The text encoder. scratch: a small transformer over the shards' tokens; hf: BERT or the text tower of
-    CLIP, from a folder of its published files, over tokens of its own.
+    CLIP, by a folder of its published files or by its name on the hub, over tokens of its own.
 
     trained: with the rest of the model, or frozen. random: its architecture alone, with fresh weights.
     """
@@ -222,7 +214,9 @@ class TextModel(Strict, frozen=True):
 class Model(Strict, frozen=True):
     """Widths and depths of everything that is trained.
 
-    checkpointing: attention blocks keep their inputs alone and are computed again for the gradient.
+    checkpointing: attention blocks, and the layers of a text encoder of transformers that is trained on, keep
+    their inputs alone and are computed again for the gradient. compile: torch.compile, while training, of
+    attention blocks, projections of features and gated fusion; such a text encoder stays as it is.
     """
 
     hidden: Positive = 256
@@ -232,7 +226,7 @@ class Model(Strict, frozen=True):
     max_tokens: Positive = 48  # longer texts are cut; the log counts them
     dropout: Share = 0.1
     checkpointing: bool = False
-    compile: bool = False  # torch.compile, while training
+    compile: bool = False
     text: TextModel = TextModel()
 
 
@@ -252,6 +246,13 @@ class Masking(Strict, frozen=True):
     def hides(self) -> bool:
         """Whether anything is hidden at any time."""
         return bool(self.ratio or self.ratio_end)
+
+    @property
+    def at_end(self) -> "Masking":
+        """The mask of the last epoch, which stays as it is."""
+        if self.ratio_end is None:
+            return self
+        return structs.replace(self, ratio=self.ratio_end, ratio_end=None)
 
     @property
     def drops(self) -> bool:
@@ -326,92 +327,3 @@ class Train(Strict, frozen=True):
     def columns(self) -> list[str]:
         """The feature columns among the inputs."""
         return [name for name in self.inputs.values() if name != TEXT]
-
-
-def load(path: Path, overrides: list[str], preset: Mapping[str, Any] | None = None) -> tuple[Train, int]:
-    """`train` of params.yaml, a preset ("optim.batch" → value) and `--set` over it, and the seed.
-
-    ParamsError names every miss.
-
-    `inputs` must be said, if only as `{}`: a run that never looks at a picture is not made by leaving it out.
-    """
-    content = params.read_yaml(path)
-    params.check_keys(content, params.Params, str(path))
-    settings = content.get("train") or {}
-    if not isinstance(settings, dict):
-        raise ParamsError(f"{path}: train", "holds no keys", found=settings)
-    for place, value in [*(preset or {}).items(), *map(_parse, overrides)]:
-        _apply(settings, place, value)
-    _check_finite(settings, f"{path}: train")
-    if "inputs" not in settings:
-        raise ParamsError(
-            f"{path}: train.inputs", "no feature column is named", fix="name one, or say --blind"
-        )
-    train = params.convert(settings, Train, f"{path}: train")
-    if not train.tasks.chosen:
-        raise ParamsError(
-            f"{path}: train.tasks", "names no task", expected=" or ".join(Tasks.__struct_fields__)
-        )
-    if train.optim.batch % train.optim.accumulate:
-        raise ParamsError(
-            f"{path}: train.optim",
-            "batch is not a multiple of accumulate",
-            found=f"batch {train.optim.batch}, accumulate {train.optim.accumulate}",
-        )
-    if train.patience and not train.development:
-        raise ParamsError(
-            f"{path}: train.patience",
-            "waits for a better development score, and no picture is held out for one",
-            fix="development: 0.05, or no patience",
-        )
-    return train, params.convert(content.get("seed", 0), int, f"{path}: seed")
-
-
-def override(train: Train, overrides: list[str]) -> Train:
-    """`--set` over the settings of a run."""
-    settings = to_builtins(train)
-    for place, value in map(_parse, overrides):
-        _apply(settings, place, value)
-    _check_finite(settings, "--set")
-    return from_builtins(settings, "--set")
-
-
-def _parse(override: str) -> tuple[str, Any]:
-    """`optim.epochs=2` as a place and a value."""
-    place, equals, value = override.partition("=")
-    if not equals:
-        raise ParamsError(f"--set {override}", "is not key=value", expected="for example optim.epochs=2")
-    try:
-        return place, params.parse_yaml(value)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"--set {override}", f"is not YAML: {' '.join(str(error).split())}") from None
-
-
-def _apply(settings: dict[str, Any], place: str, value: Any) -> None:
-    """A value into the nested mapping."""
-    *parents, last = place.split(".")
-    for parent in parents:
-        settings = settings.setdefault(parent, {})
-        if not isinstance(settings, dict):
-            raise ParamsError(f"--set {place}", f"'{parent}' holds no keys")
-    settings[last] = value
-
-
-def _check_finite(value: object, place: str) -> None:
-    """No setting is infinite or not a number, which YAML can write and no bound of a type refuses."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ParamsError(place, "is not a finite number", found=value)
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _check_finite(inner, f"{place}.{key}")
-
-
-def to_builtins(train: Train) -> dict[str, Any]:
-    """Plain data for a run's config.json; `from_builtins` is its inverse."""
-    plain: dict[str, Any] = msgspec.to_builtins(train)
-    return plain
-
-
-def from_builtins(content: object, where: str) -> Train:
-    """A run's settings as it stored them."""
-    return params.convert(content, Train, where)

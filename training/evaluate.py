@@ -11,6 +11,7 @@ import msgspec
 from contract.errors import ParamsError, ShardError, run_command, unknown_name
 from contract.files import write_atomic
 from training import run
+from training.evaluation import cir_scores, outputs
 from training.evaluation.held_out import HeldOut
 from training.evaluation.scored import Scored, Wanted
 from training.evaluation.scorers import SCORERS
@@ -65,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     parser.add_argument("--batch", type=_batch, default=64, help="pictures at a time (default: 64)")
-    parser.add_argument("--out", type=Path, help="result file (default: evaluations/<run>-<split>.json)")
+    parser.add_argument(
+        "--out", type=Path, help="result file (default: evaluations/<run>-<split>[-<tasks>].json)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     vqa, cir = parser.add_argument_group("vqa"), parser.add_argument_group("cir")
     vqa.add_argument("--blind", type=Path, metavar="RUN", help="a run trained with fit --blind")
@@ -94,7 +97,8 @@ def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     current = run.open_run(options.run)
     tasks = _tasks(current, options)
-    _check_files(options)
+    out = _out(options, tasks)
+    _check_files(options, _written(options, tasks, out))
     where = device.choose(options.device)
     shards = _open(current, options)
     run.check_identity(current, shards)
@@ -104,19 +108,20 @@ def main(arguments: list[str]) -> None:
     blind = _blind(options, current, shards)
     model = run.trained_model(current, options.checkpoint).to(where).eval()
     held = HeldOut(current, model, shards, options.batch, where)
-    wanted = _wanted(options, blind.to(where).eval() if blind else None)
-    _report(options, [found for task in tasks if (found := _score(task, held, wanted))])
+    wanted = _wanted(options, out, blind.to(where).eval() if blind else None)
+    _report(options, out, [found for task in tasks if (found := _score(task, held, wanted))])
 
 
 def _score(task: str, held: HeldOut, wanted: Wanted) -> Scored | None:
     """One task, or a line that says why there is nothing to score."""
     found = SCORERS[task](held, wanted)
-    if found is None:
-        print(f"{task}: no picture of these shards has a text for it", file=sys.stderr)
-    return found
+    if isinstance(found, Scored):
+        return found
+    print(f"{task}: {found}", file=sys.stderr)
+    return None
 
 
-def _report(options: argparse.Namespace, found: Sequence[Scored]) -> None:
+def _report(options: argparse.Namespace, out: Path, found: Sequence[Scored]) -> None:
     """Print the scores; write them, and the files that were asked for."""
     if not found:
         raise ShardError(
@@ -128,24 +133,37 @@ def _report(options: argparse.Namespace, found: Sequence[Scored]) -> None:
     for scored in found:
         result |= scored.results
         print(scored.table, end="\n\n")
-    files = {_out(options): msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n"}
+    files = {out: msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n"}
     for path, content in (files | {path: made for one in found for path, made in one.files.items()}).items():
+        done = "replaced" if path.exists() else "written"
         write_atomic(path, content)
-        print(f"written: {path}")
+        print(f"{done}: {path}")
 
 
-def _out(options: argparse.Namespace) -> Path:
-    out: Path = options.out or Path("evaluations") / f"{options.run.name}-{options.split}.json"
+def _out(options: argparse.Namespace, tasks: list[str]) -> Path:
+    name = "-".join([options.run.name, options.split, *(tasks if options.tasks else [])])
+    out: Path = options.out or Path("evaluations") / f"{name}.json"
     return out
 
 
-def _wanted(options: argparse.Namespace, blind: FusionModel | None) -> Wanted:
-    out = _out(options)
+def _by_type(options: argparse.Namespace, out: Path) -> Path:
+    path: Path = options.by_type or out.parent / f"{out.stem}_by_type.json"
+    return path
+
+
+def _written(options: argparse.Namespace, tasks: list[str], out: Path) -> list[Path]:
+    """Every file that is asked for."""
+    vqa = [_by_type(options, out), options.predictions] if "vqa" in tasks else []
+    cir = cir_scores.submitted(options.submission) if options.submission else []
+    return [out, *filter(None, vqa), *cir]
+
+
+def _wanted(options: argparse.Namespace, out: Path, blind: FusionModel | None) -> Wanted:
     return Wanted(
         blind=blind,
         questions=options.questions or [],
         choices=options.choices,
-        by_type=options.by_type or out.with_name(f"{out.stem}_by_type.json"),
+        by_type=_by_type(options, out),
         predictions=options.predictions,
         submission=options.submission,
     )
@@ -169,13 +187,15 @@ def _tasks(current: Run, options: argparse.Namespace) -> list[str]:
     return tasks
 
 
-def _check_files(options: argparse.Namespace) -> None:
+def _check_files(options: argparse.Namespace, written: list[Path]) -> None:
     """Said before the questions are answered, which can take long."""
     if options.choices and not options.questions:
         raise ParamsError("--choices", "goes with --questions")
-    for path in [*(options.questions or []), *([options.choices] if options.choices else [])]:
+    read = [*(options.questions or []), *([options.choices] if options.choices else [])]
+    for path in read:
         if not path.is_file():
             raise ParamsError(path, "no such file", fix="name a file of the GQA site, unpacked")
+    outputs.check(written, read)
 
 
 def _open(current: Run, options: argparse.Namespace) -> ShardSet:
@@ -214,13 +234,24 @@ def _blind(options: argparse.Namespace, beside: Run, shards: ShardSet) -> Fusion
             found=f"inputs {blind.settings.inputs}",
             fix="train it by fit --blind",
         )
+    _check_words(blind, beside)
+    _refuse_trained_on(blind, run.names(shards))
+    return run.trained_model(blind, options.checkpoint)
+
+
+def _check_words(blind: Run, beside: Run) -> None:
+    """Both models are asked in the same tokens, and answer in the same words."""
     here, there = beside.config, blind.config
     if (there.answers, there.identity.tokenizer) != (here.answers, here.identity.tokenizer):
         raise ParamsError(
-            options.blind, f"was trained on other shards than {beside.folder}", fix="train it again"
+            blind.folder, f"was trained on other shards than {beside.folder}", fix="train it again"
         )
-    _refuse_trained_on(blind, run.names(shards))
-    return run.trained_model(blind, options.checkpoint)
+    if there.identity.text != here.identity.text:
+        raise ParamsError(
+            blind.folder,
+            f"has another text encoder than {beside.folder}, and would be asked in tokens of that one",
+            fix="train it again by the same model.text",
+        )
 
 
 if __name__ == "__main__":

@@ -5,16 +5,16 @@ import sys
 
 import torch
 
-from contract.errors import run_command
+from contract.errors import ParamsError, run_command
 from training import distributed, forecast
 from training.distributed import World
-from training.optimizing import device, loop, termination
-from training.optimizing.checkpoint import State
-from training.starting import opening
+from training.optimizing import development, device, loop, termination
+from training.optimizing.job import Job
 from training.starting.announcement import announce
+from training.starting.checks import check_world
 from training.starting.command_line import parser
-from training.starting.session import Session, fresh_model, read_settings, shared_session
-from training.starting.streams import streams
+from training.starting.preparing import prepare
+from training.starting.session import Session, shared_session
 
 
 def main(arguments: list[str]) -> int:
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     where = distributed.device(world, device.choose(options.device))
     if options.plan:
         if world.first:
-            _forecast(options)
+            _forecast(options, world)
         return 0
     with distributed.joined(world, where):
         return _train(shared_session(options, world), where, world)
@@ -33,19 +33,10 @@ def _train(session: Session, where: torch.device, world: World) -> int:
     if world.first:
         announce(session, where, world)
     current = session.run
-    state = loop.train(
-        session.model.to(where),
-        session.stream,
-        session.development,
-        current.settings,
-        current.config.seed,
-        current.folder,
-        session.state,
-        where,
-        world,
-    )
+    job = Job(current.settings, current.config.seed, current.folder, where, world)
+    state = loop.train(job, session.model.to(where), session.stream, session.development, session.state)
     planned, _ = loop.planned_steps(len(session.stream), current.settings)
-    if state.step < planned and not loop.given_up(state, current.settings):
+    if state.step < planned and not development.given_up(state, current.settings):
         print(f"stopped by SIGTERM after {state.step} steps; next: --resume {current.folder}")
         return termination.STATUS
     print(f"done: {state.step} steps, checkpoints in {current.folder}/checkpoints")
@@ -53,14 +44,14 @@ def _train(session: Session, where: torch.device, world: World) -> int:
     return 0
 
 
-def _forecast(options: argparse.Namespace) -> None:
-    settings, seed = read_settings(options)
-    shards = opening.named(options, settings)
-    stream, _ = streams(shards, settings, seed, State(step=0, position=0))
-    steps, epoch_steps = loop.planned_steps(len(stream), settings)
-    print(f"plan     {steps:,} steps, {epoch_steps:,} an epoch of {len(stream):,} pictures")
-    model = fresh_model(settings, seed, shards)
-    for line in forecast.lines(shards, stream, model, settings.optim.accumulate, steps):
+def _forecast(options: argparse.Namespace, world: World) -> None:
+    if options.resume:
+        raise ParamsError("--plan", "tells of a new run, not of one that goes on", fix="leave out --resume")
+    new = prepare(options)
+    check_world(new.settings, world)
+    steps, epoch_steps = loop.planned_steps(len(new.stream), new.settings)
+    print(f"plan     {steps:,} steps, {epoch_steps:,} an epoch of {len(new.stream):,} pictures")
+    for line in forecast.lines(new.shards, new.stream, new.model, new.settings.optim, steps):
         print(line)
 
 

@@ -15,11 +15,11 @@ from contract import manifest
 from contract.errors import MismatchError, ParamsError
 from contract.files import atomic_path, sha256_text, write_atomic
 from contract.manifest import FeatureManifest
-from training import config
 from training.config import TextModel, Train
 from training.heads.vqa import VqaHead
 from training.model.model import FusionModel, build
 from training.optimizing import checkpoint
+from training.settings import from_builtins
 from training.shards import ShardSet
 from training.trunk import pretrained_text
 from training.trunk.picture import column
@@ -54,10 +54,11 @@ class Identity(Struct, forbid_unknown_fields=True):
     text: str = ""
 
 
-class RunConfig(Struct, forbid_unknown_fields=True):
+class RunConfig(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """config.json. torch_threads: of the CPU's arithmetic, whose sums depend on them. shards: the patterns as
     given; opened: the shards that they gave, with fingerprints; data: the folder of these
-    shards; features: that of the columns, if not beside it.
+    shards; features: that of the columns, if not beside it. init: fingerprint of the weights of another run
+    that it was begun with.
     """
 
     settings: dict[str, Any]
@@ -70,6 +71,7 @@ class RunConfig(Struct, forbid_unknown_fields=True):
     allow_split: bool
     answers: list[str]
     identity: Identity
+    init: str | None = None
 
 
 class Run(Struct):
@@ -118,7 +120,7 @@ def create(folder: Path, run_config: RunConfig, shards: ShardSet) -> Run:
         write_atomic(beside / "tokenizer.json", shards.tokenizer.read_bytes())
         for name, known in shards.features.items():
             manifest.save(beside / "features" / name, known)
-        for path in pretrained_text.description(config.from_builtins(run_config.settings, "").model.text):
+        for path in pretrained_text.description(from_builtins(run_config.settings, "").model.text):
             write_atomic(beside / TEXT_FOLDER / path.name, path.read_bytes())
         write_atomic(beside / "config.json", msgspec.json.format(msgspec.json.encode(run_config), indent=1))
     return open_run(folder)
@@ -135,7 +137,7 @@ def open_run(folder: Path) -> Run:
         stored = msgspec.json.decode(path.read_bytes(), type=RunConfig)
     except msgspec.DecodeError as error:
         raise MismatchError(path, f"is not a run of this version: {error}") from None
-    return Run(folder, stored, config.from_builtins(stored.settings, f"{path}: settings"))
+    return Run(folder, stored, from_builtins(stored.settings, f"{path}: settings"))
 
 
 def check_identity(run: Run, shards: ShardSet, text: TextModel = SCRATCH) -> None:
@@ -179,6 +181,7 @@ def trained_model(run: Run, which: checkpoint.Which) -> FusionModel:
     shapes = column_manifests(run)
     settings = structs.replace(run.settings, model=structs.replace(run.settings.model, text=text_of(run)))
     model = build_model(settings, shapes, run.folder / "tokenizer.json", len(run.config.answers))
+    model.trunk.picture.compact = False  # so that a token's number tells its place
     averaged = run.settings.optim.ema is not None
     checkpoint.load_model(checkpoint.find(run.folder, which), model, averaged)
     return model
@@ -187,7 +190,7 @@ def trained_model(run: Run, which: checkpoint.Which) -> FusionModel:
 def text_of(run: Run) -> TextModel:
     """The run's text encoder by the files that it keeps of it; its weights are in the checkpoints."""
     text = run.settings.model.text
-    return structs.replace(text, path=str(run.folder / TEXT_FOLDER), random=True) if text.path else text
+    return structs.replace(text, path=str((run.folder / TEXT_FOLDER).absolute()), random=True) if text.path else text
 
 
 def tokenizer(run: Run) -> Tokenizer:
@@ -199,6 +202,12 @@ def column_manifests(run: Run) -> dict[str, FeatureManifest]:
     """The manifests of the run's columns, as they were when it began."""
     folder = run.folder / "features"
     return {name: manifest.load(folder / name, FeatureManifest) for name in run.settings.columns}
+
+
+def fingerprint(folder: Path) -> str:
+    """Of the weights that `init_model` starts from."""
+    source = open_run(folder)
+    return checkpoint.fingerprint(checkpoint.find(folder, "best"), source.settings.optim.ema is not None)
 
 
 def init_model(

@@ -20,15 +20,16 @@ import torch
 from msgspec import structs
 from tokenizers import Tokenizer
 
-from contract.errors import ShardError
+from contract.errors import ParamsError, ShardError
 from training.batch import Batch
-from training.batching import collate
+from training.batching import collate, limits
 from training.batching.columns import Columns
 from training.batching.eligible import Eligible, eligible, weigh
+from training.batching.emptiness import Emptiness
 from training.batching.faults import Faults, Unreadable
 from training.batching.garbage import what_is_there_left_alone
 from training.batching.mixture import Span, endless, one_pass, shared
-from training.batching.needs import Need, need
+from training.batching.needs import NEEDS, Need, need
 from training.batching.plan import Change, Plan, Planner
 from training.batching.tokenising import tokenised
 from training.batching.transfer import Batches, Transfer
@@ -90,8 +91,18 @@ class Stream:
         rank: int = 0,
         world: int = 1,
     ) -> None:
+        limits.within(1, batch=batch, texts_per_image=texts_per_image, max_tokens=max_tokens, window=window)
+        limits.within(1, threads=threads, ahead=ahead, world=world)
+        limits.within(1, **{f"datasets.{name}": weight for name, weight in (datasets or {}).items()})
+        limits.within(0, negatives=negatives, text_negatives=text_negatives, swaps=swaps)
+        limits.within(0, position=position, stop=stop, max_skipped=max_skipped)
+        limits.within(0, 1, development=development)
+        limits.within(0, world - 1, rank=rank)
+        limits.above(0, epochs=epochs)
         self.shards = shards
         self.needs = dict(tasks) if isinstance(tasks, Mapping) else {task: need(task) for task in tasks}
+        if not self.needs:
+            raise ParamsError("tasks", "names none", expected=f"any of {', '.join(NEEDS)}")
         self.batch, self.seed, self.max_tokens = batch, seed, max_tokens
         self.mask, self.epochs, self.negatives = mask or Masking(), epochs, negatives
         self.text_negatives, self.swaps, self.named = text_negatives, swaps, named
@@ -108,7 +119,7 @@ class Stream:
         self._visibility = Visibility(shards.features, self.mask.kind, seed)
         counted = {need.counted for need in self.needs.values() if need.counted}
         found = eligible(shards, counted, part, development) if rows is None else rows
-        self.datasets, self.weights = weigh(found, batch, datasets or {})
+        self.datasets, self.weights = weigh(found, batch, datasets or {}, part)
         self.planner = Planner(
             shards,
             list(self.needs.values()),
@@ -155,31 +166,45 @@ class Stream:
     def _batches(self) -> Batches:
         if not len(self):
             raise ShardError(self.shards.folder, "no picture has a text for the tasks of this run")
+        emptiness = Emptiness([len(dataset) for dataset in self.datasets])
         with (
             ThreadPoolExecutor(self.threads, "columns") as columns,
             ThreadPoolExecutor(1, "plan") as planner,
             what_is_there_left_alone(),
         ):
             begun = (
-                (end, planner.submit(self._assemble, span, columns))
+                (span, end, planner.submit(self._assemble, span, columns))
                 for span, end in shared(self.spans(), self.rank, self.world)
             )
             pending = deque(islice(begun, self.ahead))
             try:
                 while pending:
-                    end, batch = pending.popleft()
+                    span, end, assembled = pending.popleft()
                     pending.extend(islice(begun, 1))
-                    yield end, batch.result()
+                    batch = assembled.result()
+                    if emptiness.everywhere(span, batch is None):
+                        raise self._unreadable()
+                    yield end, batch
             finally:
-                for _, batch in pending:
-                    batch.cancel()
+                for _, _, assembled in pending:
+                    assembled.cancel()
+
+    def _unreadable(self) -> ShardError:
+        return ShardError(
+            self.shards.folder,
+            f"nothing of {', '.join(dataset.dataset for dataset in self.datasets)} can be read",
+            fix="fetch or rebuild the shards; on_error: stop says what is wrong with the first picture",
+        )
 
     def close(self) -> None:
         """Close the shards' files."""
         self._tars.close()
 
     def left_out(self) -> dict[str, str]:
-        """The pictures that the batches so far had to do without: "shard:row" → why, "" if known before."""
+        """The pictures that the batches so far had to do without: by name → why, "" if known before.
+
+        The name is "shard:row", and ends in ":anchor" where it is only never an anchor.
+        """
         return self.faults.skipped(self.position)
 
     @property

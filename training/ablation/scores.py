@@ -7,13 +7,17 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from contract.errors import ParamsError
+from contract.errors import MismatchError, ParamsError
 
 
 class Scores(Struct, forbid_unknown_fields=True):
-    """The file of a row. scores: measure → one number a seed, in their order."""
+    """The file of a row. set: its settings over the project's, place → value; split: that it is scored on;
+    scores: measure → one number a seed, in their order.
+    """
 
     row: str
+    set: dict[str, Any]
+    split: str
     seeds: list[int]
     scores: dict[str, list[float]]
 
@@ -35,10 +39,14 @@ class Line(Struct, frozen=True):
 
 
 def read(path: Path) -> Scores:
-    """The file of a row. ParamsError if it has not been trained."""
+    """The file of a row. ParamsError if it has not been trained, MismatchError if it is no such file."""
+    again = f"python -m training.ablate {path.stem}"
     if not path.is_file():
-        raise ParamsError(path, "no such file", fix=f"python -m training.ablate {path.stem}")
-    return msgspec.json.decode(path.read_bytes(), type=Scores)
+        raise ParamsError(path, "no such file", fix=again)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Scores)
+    except msgspec.DecodeError as error:
+        raise MismatchError(path, f"is not the result of a row: {error}", fix=again) from None
 
 
 def find(result: Any, measure: str) -> float:

@@ -1,6 +1,6 @@
 """Chosen pictures and texts → the index tensors of a batch (features are read elsewhere)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
@@ -161,16 +161,20 @@ def named(chosen: Sequence[Chosen], records: Sequence[Record], wanted: bool) -> 
     found = [
         (number, int(first[entry.picture]) + row)
         for number, entry in enumerate(chosen if wanted else ())
-        for row in _named(entry.text, records[entry.picture].regions.name)
+        for row in called_alike(_linked(entry.text), records[entry.picture].regions.name)
     ]
     return {"named": _ints(found).reshape(-1, 2)}
 
 
-def _named(text: Text, names: list[str]) -> list[int]:
-    """Rows of a picture's regions."""
-    own = {*text.about, *(row for rows in text.span_regions for row in rows)}
-    called = {names[row] for row in own} - {""}
-    return [row for row, name in enumerate(names) if row in own or name in called]
+def _linked(text: Text) -> set[int]:
+    """Rows of the regions that a text is linked to."""
+    return {*text.about, *(row for rows in text.span_regions for row in rows)}
+
+
+def called_alike(rows: Collection[int], names: Sequence[str]) -> list[int]:
+    """Rows of a picture's regions: these, and all others that go by a name of theirs."""
+    called = {names[row] for row in rows} - {""}
+    return [row for row, name in enumerate(names) if row in rows or name in called]
 
 
 def targets(chosen: Sequence[Chosen], rows: Mapping[Place, int], keys: Sequence[str]) -> dict[str, Any]:

@@ -6,10 +6,12 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from contract.errors import unknown_name
+from contract.errors import ParamsError, unknown_name
 from contract.index import COUNTED
 from contract.seeds import uniforms
 from training.shards import ShardSet
+
+PARTS = ("train", "development")
 
 
 class Eligible(Struct):
@@ -26,11 +28,13 @@ class Eligible(Struct):
 
 def eligible(shards: ShardSet, counted: Iterable[str], part: str, development: float) -> list[Eligible]:
     """The rows of "train" or "development" of every dataset; a hash of the key tells the two apart."""
+    if part not in PARTS:
+        raise unknown_name("part", "part of the rows", part, PARTS)
     wanted = set(counted)
     of: dict[str, list[tuple[int, NDArray[np.uint32]]]] = {}
     for number, shard in enumerate(shards.shards):
         rows = shards.usable(shard, wanted)
-        if development:
+        if development or part == "development":
             held = uniforms(shard.index.names[rows], "development") < development
             rows = rows[held if part == "development" else ~held]
         of.setdefault(shard.dataset, []).append((number, rows))
@@ -43,12 +47,23 @@ def _joined(dataset: str, parts: list[tuple[int, NDArray[np.uint32]]]) -> Eligib
     return Eligible(dataset, np.repeat(numbers, counts), np.concatenate([rows for _, rows in parts]), counts)
 
 
-def weigh(found: list[Eligible], batch: int, weights: Mapping[str, int]) -> tuple[list[Eligible], list[int]]:
-    """The datasets that have rows, and the batches of each in a round: as given, else an epoch of each."""
+def weigh(
+    found: list[Eligible], batch: int, weights: Mapping[str, int], part: str
+) -> tuple[list[Eligible], list[int]]:
+    """The datasets that have rows, and the batches of each in a round: as given, else an epoch of each.
+
+    ParamsError where a named one is not there, or has no row to train on; of a small one, none may be held out.
+    """
     by_name = {dataset.dataset: dataset for dataset in found}
     for name in weights:
         if name not in by_name:
             raise unknown_name("train.datasets", "dataset", name, by_name)
+        if part == "train" and not len(by_name[name]):
+            raise ParamsError(
+                f"train.datasets.{name}",
+                "has no picture with a text for the tasks and a feature in every column",
+                fix="leave it out, or choose tasks and columns that it has",
+            )
     taken = [dataset for dataset in found if len(dataset) and (not weights or dataset.dataset in weights)]
     return taken, [weights.get(dataset.dataset, -(-len(dataset) // batch)) for dataset in taken]
 

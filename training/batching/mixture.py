@@ -33,8 +33,6 @@ def weighted_round(weights: Sequence[int]) -> NDArray[np.int64]:
 
 def endless(weights: Sequence[int], batch: int, position: int) -> Iterator[Span]:
     """The batches from `position` on. A dataset's own position is the rows of its batches before this one."""
-    if len(weights) == 1:
-        yield from (Span(0, start, batch, start + batch) for start in count(position, batch))
     if position % batch:
         raise ParamsError(
             "position", "lies inside a batch", found=position, expected=f"a multiple of the batch, {batch}"

@@ -79,6 +79,7 @@ class Planner:
         self.texts_per_image, self.negatives, self.swaps = texts_per_image, negatives, swaps
         self._change, self.reworded = change, 0
         self.wanted = self.unresolved = 0  # negatives asked for, and not among the given shards
+        self._counted: Span | None = None  # the last whose negatives are in these numbers
         self._lookups: dict[str, Lookup] = {}
         self._json = lru_cache(maxsize=None)(self._open_json)
         self._mined = Mined(shards, tars, negatives) if negatives or swaps else None
@@ -93,8 +94,10 @@ class Planner:
             for text in self._texts(record, self.key(places[number]), epochs[number])
             if self._complete(text, places[number])
         ]
-        mined = all_read(attempt(self._negatives, place) for place in places)
-        near = [self._near(place, found.pictures.key) for place, found in zip(places, mined, strict=True)]
+        mined = all_read(attempt(self._negatives, place, anchor=True) for place in places)
+        found = [self._find(place, of.pictures.key) for place, of in zip(places, mined, strict=True)]
+        near = [self._near(neighbours) for neighbours in found]
+        self._count(span, found)
         for entry in chosen if self.swaps else ():
             place, epoch = places[entry.picture], epochs[entry.picture]
             entry.swapped = self._swapped(entry.text, mined[entry.picture], self.key(place), epoch)
@@ -121,7 +124,7 @@ class Planner:
         dataset = self.datasets[span.dataset]
         lie = zip(dataset.shard[rows].tolist(), dataset.row[rows].tolist(), strict=True)
         places = [Place(shard, row) for shard, row in lie]
-        sound = [number for number, place in enumerate(places) if place not in self.faults]
+        sound = [number for number, place in enumerate(places) if not self.faults.bars(place)]
         return [places[number] for number in sound], [int(epochs[number]) for number in sound]
 
     def _records(self, places: list[Place]) -> list[Record]:
@@ -193,16 +196,19 @@ class Planner:
             return []
         return swaps(found, text, self.swaps, self.seed, key, epoch)
 
-    def _near(self, place: Place, keys: Sequence[str]) -> list[Place]:
-        """The first K of a picture's neighbours that are among the given shards."""
-        found = [near for near in self._find(place, keys) if near and near not in self.faults]
-        there = found[: self.negatives]
-        self._count(min(self.negatives, len(keys)), len(there))
-        return there
+    def _near(self, neighbours: Sequence[Place | None]) -> list[Place]:
+        """The first K of a picture's neighbours that are among the given shards and can be read."""
+        return [near for near in neighbours if near and near not in self.faults][: self.negatives]
 
-    def _count(self, wanted: int, resolved: int) -> None:
-        self.wanted += wanted
-        self.unresolved += wanted - resolved
+    def _count(self, span: Span, found: Sequence[Sequence[Place | None]]) -> None:
+        """The neighbours of a batch, once, however often damage makes it be planned again."""
+        if span == self._counted:
+            return
+        self._counted = span
+        for neighbours in found:
+            wanted = min(self.negatives, len(neighbours))
+            self.wanted += wanted
+            self.unresolved += max(0, wanted - sum(near is not None for near in neighbours))
         if self.wanted > ENOUGH and self.unresolved > MAX_UNRESOLVED * self.wanted:
             raise ShardError(
                 self.shards.folder,

@@ -36,12 +36,12 @@ def is_edit(text: Text) -> bool:
     return text.role == "edit"
 
 
-def score(held: HeldOut, wanted: Wanted) -> Scored | None:
+def score(held: HeldOut, wanted: Wanted) -> Scored | str:
     """Recalls over the edits with a target; a submission holds the others too."""
     of = held.pictures(is_edit)
     found = {name: search(held, name, pictures) for name, pictures in of.items()}
     result = scored("cir", {name: {"": section(one, of[name])} for name, one in found.items()})
-    if result is not None and wanted.submission:
+    if isinstance(result, Scored) and wanted.submission:
         result.files = submission(wanted.submission, found, of)
     return result
 
@@ -92,6 +92,11 @@ def section(found: Search, pictures: Sequence[Picture]) -> Section:
     return Section(values, cirr.chances(some, found.gallery), counts)
 
 
+def submitted(folder: Path) -> list[Path]:
+    """Where `submission` puts its files."""
+    return [folder / f"{metric}.json" for metric in cirr.METRICS]
+
+
 def submission(folder: Path, found: dict[str, Search], of: dict[str, list[Picture]]) -> dict[Path, bytes]:
     """`recall.json` and `recall_subset.json` for CIRR's server, by its own names of pictures."""
     if len(found) > 1:
@@ -105,7 +110,8 @@ def submission(folder: Path, found: dict[str, Search], of: dict[str, list[Pictur
     names = {picture.key: picture.id for picture in of[dataset]}
     queries = [_named(query, names) for query in one.queries]
     made = cirr.submissions(queries, [names[key] for key in one.gallery], one.scores_QG)
-    return {folder / f"{metric}.json": msgspec.json.encode(sent) + b"\n" for metric, sent in made.items()}
+    sent = (msgspec.json.encode(ranked) + b"\n" for ranked in made.values())
+    return dict(zip(submitted(folder), sent, strict=True))
 
 
 def _named(query: Query, names: dict[str, str]) -> Query:

@@ -1,5 +1,8 @@
 """Where itm looks: Grad-CAM over the attention of a text's tokens to the picture's (as BLIP-ITM, PNP-VQA).
 
+For use from Python, with a model of `training.run.trained_model`, whose picture tokens all stand on their
+places; no command calls it.
+
 Legend: N pairs, L tokens of a text with its summary, P pictures, Q queries of all texts of one, C picture
 tokens, H hidden, K patches.
 """

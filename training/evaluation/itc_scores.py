@@ -21,7 +21,7 @@ KS = (1, 5, 10)
 ASK = {"text_to_picture": "texts", "picture_to_text": "pictures"}
 
 
-def score(held: HeldOut, _wanted: Wanted) -> Scored | None:
+def score(held: HeldOut, _wanted: Wanted) -> Scored | str:
     """R@1, R@5 and R@10 of each direction."""
     return scored("itc", {name: _sections(held, name, some) for name, some in held.pictures(is_pair).items()})
 

@@ -37,7 +37,7 @@ Said = Mapping[str, Mapping[str, str]]  # a picture's key → its texts, by thei
 class Sides(Struct):
     """Log-odds [N] of a match: of texts with their own picture, and of wrong pairs with these.
 
-    elsewhere, changed_elsewhere: the same texts and changed ones with another picture, which tells what the
+    elsewhere, changed_elsewhere: such texts and changed ones with another picture, which tells what the
     wording alone gives away.
     """
 
@@ -61,7 +61,7 @@ class Around(Struct):
     false: Tensor
 
 
-def score(held: HeldOut, _wanted: Wanted) -> Scored | None:
+def score(held: HeldOut, _wanted: Wanted) -> Scored | str:
     """Accuracy of each side, and accuracy and AUC of each kind of wrong pair against the true ones.
 
     A model that sees no picture gives both sides of `random` and `mined` the same texts, so it is at 0.5;
@@ -138,12 +138,15 @@ def mined_pairs(head: ItmHead, shared: Shared, batch: Batch, ours: Around, said:
 
 
 def swapped_pairs(head: ItmHead, shared: Shared, batch: Batch, ours: Around) -> dict[str, Sides]:
-    """Each text that has changed ones with these; a true one counts once for each of its changes."""
+    """Each text that has changed ones with these; a true one counts once for each of its changes.
+
+    Elsewhere is the next picture, where the text is false of it.
+    """
     of, column = (batch.swapped[ours.text] >= 0).nonzero(as_tuple=True)
-    text, changed = ours.text[of], batch.swapped[ours.text[of], column]
+    apart, changed = ours.false[of].cpu().numpy(), batch.swapped[ours.text[of], column]
     here, elsewhere = (
-        [log_odds(head, shared, words, picture[of]) for words in (text, changed)]
-        for picture in (ours.picture, ours.next_picture)
+        [log_odds(head, shared, words, picture) for words in (ours.text[of], changed)]
+        for picture in (ours.picture[of], ours.next_picture[of])
     )
     kind = batch.kind[changed].cpu().numpy()
     kinds = {"swapped": kind >= 0} | {f"swapped_{KINDS[one]}": kind == one for one in np.unique(kind)}
@@ -151,8 +154,8 @@ def swapped_pairs(head: ItmHead, shared: Shared, batch: Batch, ours: Around) -> 
         name: Sides(
             here[0][of_kind],
             wrong_text=here[1][of_kind],
-            elsewhere=elsewhere[0][of_kind],
-            changed_elsewhere=elsewhere[1][of_kind],
+            elsewhere=elsewhere[0][of_kind & apart],
+            changed_elsewhere=elsewhere[1][of_kind & apart],
         )
         for name, of_kind in kinds.items()
     }
@@ -184,7 +187,7 @@ def section(sides: Sides) -> Section:
     }
     told = matching.itm(sides.own, sides.wrong_picture, sides.wrong_text)
     guess: Values = dict.fromkeys(told, 0.5)
-    if len(sides.elsewhere):
+    if not len(sides.wrong_picture):  # what is false may show in its words
         guess = matching.itm(sides.elsewhere, NONE, sides.changed_elsewhere)
     values = {name: value for name, value in (shares | told).items() if value is not None}
     chance = {name: value for name, value in guess.items() if name in values}

@@ -16,7 +16,7 @@ from training.heads.mfm import MfmHead, hidden_error
 from training.modules.pooling import masked_mean
 
 
-def score(held: HeldOut, _wanted: Wanted) -> Scored | None:
+def score(held: HeldOut, _wanted: Wanted) -> Scored | str:
     """`explained`: the share of the variance, 0 for a guess of nothing; its baseline is to guess the mean of
     the picture's visible tokens. Masks are drawn as in training, with the ratio that it ended with.
     """

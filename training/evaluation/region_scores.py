@@ -18,8 +18,11 @@ NEGATIVES = 10  # false texts of a box, at most, as FG-OVD gives them
 ASK = {"matching": "phrases", "one_of_n": "texts"}
 
 
-def score(held: HeldOut, _wanted: Wanted) -> Scored | None:
-    """`matching`, whose chance is 1 / the boxes of the picture, and `one_of_n`, 1 / the texts of the box."""
+def score(held: HeldOut, _wanted: Wanted) -> Scored | str:
+    """`matching`, whose chance is the share of the candidates that is right, and `one_of_n`, 1 / the texts.
+
+    Candidates are the boxes of the phrase's picture, but for those that show the same thing as the right one.
+    """
     found = {name: _sections(held, name, some) for name, some in held.pictures(is_region).items()}
     return scored("region", found)
 
@@ -31,14 +34,18 @@ def _sections(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Secti
 
 @torch.inference_mode()
 def choices(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> dict[str, list[Choice]]:
-    """Of each batch. Boxes that the encoder does not see, and crowds, are no candidates."""
+    """Of each batch. No candidates are boxes that the encoder does not see, crowds, those that another phrase
+    of the same words names, and those that overlap a right one by half of their union or more.
+    """
     head = cast(RegionHead, held.model.heads["region"])
     found: dict[str, list[Choice]] = {name: [] for name in ASK}
     need = Need(None, is_region, regions=True)
     for batch in held.batches("region", dataset, pictures, need, text_negatives=NEGATIVES):
         pairs, hard, real = head.compared(held.model.trunk(batch), batch)
         known = real[:, 0]  # the box of the text can be seen
-        found["matching"].append(matching.entity_object(*_arrays(pairs.cosine, pairs.linked, pairs.own)))
+        found["matching"].append(
+            matching.entity_object(*_arrays(pairs.cosine, pairs.linked, pairs.candidates))
+        )
         found["one_of_n"].append(matching.one_of_n(*_arrays(hard[known], real[known])))
     return found
 

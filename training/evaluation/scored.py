@@ -13,6 +13,9 @@ from msgspec import Struct
 from training.evaluation.held_out import HeldOut
 from training.model.model import FusionModel
 
+NO_TEXT = "no picture of these shards has a text for it"
+NONE_LEFT = "its texts ask nothing: crowds, what no encoder sees and what may be true are left out"
+
 Values = Mapping[str, float | None]
 
 
@@ -35,7 +38,7 @@ class Scored(Struct):
     files: dict[Path, bytes] = {}
 
 
-Scorer = Callable[[HeldOut, Wanted], Scored | None]  # None: the split has no text for the task
+Scorer = Callable[[HeldOut, Wanted], Scored | str]  # a text: why there is nothing to score
 
 
 class Section(Struct):
@@ -56,10 +59,14 @@ class Section(Struct):
 Sections = Mapping[str, Section]  # by name; "" is the task's own
 
 
-def scored(task: str, found: Mapping[str, Sections]) -> Scored | None:
-    """A task's result from the sections of each dataset. Questions of all datasets weigh the same."""
+def scored(task: str, of: Mapping[str, Sections]) -> Scored | str:
+    """A task's result from the sections of each dataset that has one, or why there is none.
+
+    Questions of all datasets weigh the same.
+    """
+    found = {dataset: sections for dataset, sections in of.items() if sections}
     if not found:
-        return None
+        return NONE_LEFT if of else NO_TEXT
     names = dict.fromkeys(name for sections in found.values() for name in sections)
     whole = {name: pool([some[name] for some in found.values() if name in some]) for name in names}
     result = _plain(whole)

@@ -20,7 +20,7 @@ from training.evaluation import gqa_evaluation, gqa_files
 from training.evaluation.held_out import HeldOut, Picture, asked, records, ring, shuffled
 from training.evaluation.metrics import vqa
 from training.evaluation.metrics.vqa import Answered
-from training.evaluation.scored import Scored, Wanted
+from training.evaluation.scored import NO_TEXT, Scored, Wanted
 from training.model.model import FusionModel
 from training.run import Run
 from training.shards import open_shards
@@ -33,11 +33,11 @@ def is_question(text: Text) -> bool:
     return text.role == "question"
 
 
-def score(held: HeldOut, wanted: Wanted) -> Scored | None:
+def score(held: HeldOut, wanted: Wanted) -> Scored | str:
     """`vqa`, with GQA's question files also `gqa`; the scores per type and the predictions as files."""
     found = held.pictures(is_question)
     if not found:
-        return None
+        return NO_TEXT
     answered = answer(held, wanted.blind, found)
     _add_majority(answered, held.run)
     rows = [{"type": kind, **scores} for kind, scores in vqa.by_type(answered).items()]
@@ -65,6 +65,8 @@ def answer(held: HeldOut, blind: FusionModel | None, found: dict[str, list[Pictu
         need = Need(None, is_question)
         for batch in held.batches("vqa", dataset, rows, need, held.batch + 1, max_tokens=longest):
             _add(answered, batch, _answers(models, batch, held.shards.answers), truths)
+    if any(len(asked(pictures)) == 1 for pictures in found.values()):
+        del answered.predicted[SHUFFLED]  # the picture after the only one is itself
     return answered
 
 
@@ -121,7 +123,9 @@ def _add_majority(answered: Answered, current: Run) -> None:
 
 def summarize(answered: Answered, vocabulary: list[str]) -> dict[str, Any]:
     """The `vqa` object of the result file. Values in [0, 1]; `blind` is null where no blind run was given,
-    `majority` where no training shard was there. `unanswered` questions are in no score."""
+    `majority` where no training shard was there, `shuffled_pictures` where a dataset has but one picture.
+    `unanswered` questions are in no score.
+    """
     scores: dict[str, Any] = {"accuracy": None, "blind": None, SHUFFLED: None, "majority": None}
     known = set(vocabulary)
     return {

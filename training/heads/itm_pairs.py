@@ -2,7 +2,7 @@
 
 A text that lacks one of the wrong ones gives neither, so both sides come in equal counts. A wrong picture can
 be the text's own with all that it names hidden. Lest the holes tell by themselves, the true pair of such a
-text then has holes as well: as large, elsewhere.
+text then has holes as well: as many cells, elsewhere.
 
 Legend: T texts, P pictures, N pairs, R rows, C candidates.
 """
@@ -93,6 +93,7 @@ def _of_batch(
 
 
 def _maskable(batch: Batch, columns: Sequence[Column], texts: Tensor) -> Tensor:
-    """[R] whether something that a text names can be hidden."""
-    hidden = masked_view.of_named(batch, columns, texts)
-    return masked_view.tells(batch, columns, batch.text_picture[texts], hidden)
+    """[R] whether something that a text names can be hidden, and as much elsewhere."""
+    hidden, picture = masked_view.of_named(batch, columns, texts), batch.text_picture[texts]
+    told = masked_view.tells(batch, columns, picture, hidden)
+    return told & masked_view.spares(batch, columns, picture, hidden)

@@ -17,7 +17,7 @@ from training.batch import Batch
 from training.config import Region
 from training.modules.logit_scale import LogitScale
 from training.modules.pooling import POOLINGS
-from training.modules.regions import box_vectors
+from training.modules.regions import box_vectors, same_thing
 from training.objectives.contrast import word_ids
 from training.objectives.losses import arcface_logits, equal_mass, info_nce, one_of, supcon
 from training.objectives.memory_bank import More, joined
@@ -82,9 +82,10 @@ def _numbers(rows: Tensor) -> Tensor:
 class Pairs(Struct):
     """Unit vectors of phrases [S,W] and boxes [R,W], and what holds between them, all [S,R] bool.
 
-    linked: the phrase names the box. ignored: another phrase of the same words does. own: both are of one
-    picture. label [S]: a number per wording. links: the same as `linked`, as other batches know it. row [R]:
-    the boxes' numbers in the batch. more_boxes, more_phrases: columns that are negatives only.
+    linked: the phrase names the box. ignored: it does not, but it or another of the same words names this box
+    or one of the same thing. own: both are of one picture. same [R,R]: two boxes are of the same thing. label
+    [S]: a number per wording. links: the same as `linked`, as other batches know it. row [R]: the boxes'
+    numbers in the batch. more_boxes, more_phrases: columns that are negatives only.
     """
 
     phrase: Tensor
@@ -92,6 +93,7 @@ class Pairs(Struct):
     linked: Tensor
     ignored: Tensor
     own: Tensor
+    same: Tensor
     label: Tensor
     links: Links
     row: Tensor
@@ -102,6 +104,11 @@ class Pairs(Struct):
     def cosine(self) -> Tensor:
         """[S,R]."""
         return self.phrase @ self.box.T
+
+    @property
+    def candidates(self) -> Tensor:
+        """[S,R] the boxes of a phrase's picture that are right or wrong."""
+        return self.own & ~self.ignored
 
 
 class RegionHead(nn.Module):
@@ -178,7 +185,8 @@ class RegionHead(nn.Module):
     def _pairs(self, shared: Shared, batch: Batch, named: Phrases, boxes: Tensor, usable: Tensor) -> Pairs:
         """The phrases that name a usable box, with all usable boxes."""
         known = (named.linked & usable).any(1)
-        same = repeats(batch, named)[known][:, known]
+        said_too = repeats(batch, named)[known][:, known].float()
+        same = same_thing(batch.boxes[usable], batch.box_picture[usable])
         linked = named.linked[known][:, usable]
         picture = batch.text_picture[named.text[known]]
         said = words(batch, named)[known]
@@ -187,8 +195,9 @@ class RegionHead(nn.Module):
             phrase=self._vectors(shared, named)[known],
             box=boxes[usable],
             linked=linked,
-            ignored=(same.float() @ linked.float() > 0) & ~linked,
+            ignored=(said_too @ linked.float() @ same.float() > 0) & ~linked,
             own=picture[:, None] == batch.box_picture[usable],
+            same=same,
             label=_numbers(said),
             links=Links(phrase, box, batch.group_ids()[picture][phrase], word_ids(said, said >= 0)[phrase]),
             row=usable.nonzero()[:, 0],
@@ -282,12 +291,18 @@ def _label(linked_SR: Tensor) -> Tensor:
     return torch.where(linked_SR.any(1), _first(linked_SR), -1)
 
 
-def _supcon(pairs: Pairs, _scale: Tensor, _margin: float) -> Tensor:
-    """A class per wording; a box is of that of its first phrase, and without one of none but its own."""
+def _supcon(pairs: Pairs, scale: Tensor, _margin: float) -> Tensor:
+    """A class per wording; a box is of that of its first phrase, and without one of none but its own.
+
+    No negatives: a box and its other phrases, what is ignored, and two boxes of the same thing.
+    """
     first = _first(pairs.linked.T)
     alone = -1 - torch.arange(len(first), device=first.device)
     named = torch.where(pairs.linked.any(0), F.pad(pairs.label, (0, 1))[first], alone)
-    return supcon(torch.cat([pairs.phrase, pairs.box]), torch.cat([pairs.label, named]))
+    vectors, label = torch.cat([pairs.phrase, pairs.box]), torch.cat([pairs.label, named])
+    across = pairs.linked | pairs.ignored
+    ignored = torch.cat([F.pad(across, (len(across), 0)), torch.cat([across.T, pairs.same], dim=1)])
+    return supcon(vectors, label, scale, ignored)
 
 
 CONTRASTS: dict[str, Callable[[Pairs, Tensor, float], Tensor]] = {
@@ -298,11 +313,11 @@ CONTRASTS: dict[str, Callable[[Pairs, Tensor, float], Tensor]] = {
 
 
 def matching(pairs: Pairs) -> dict[str, tuple[Tensor, int]]:
-    """Entity–object matching: is the best of its picture's boxes one that a phrase names? And its chance."""
+    """Entity–object matching: is the best of its candidates a box that a phrase names? And its chance."""
     cosine, right = pairs.cosine.detach(), pairs.linked
     best = cosine.masked_fill(~right, -2).amax(1) if right.numel() else cosine.sum(1)
-    others = cosine.masked_fill(right | ~pairs.own, -2).amax(1) if right.numel() else best
-    chance = right.sum(1) / pairs.own.sum(1).clamp(min=1)
+    others = cosine.masked_fill(right | ~pairs.candidates, -2).amax(1) if right.numel() else best
+    chance = right.sum(1) / pairs.candidates.sum(1).clamp(min=1)
     return {"matching": ((best > others).sum(), len(best)), "matching_chance": (chance.sum(), len(best))}
 
 

@@ -133,7 +133,7 @@ def build(settings: Train, columns: list[Column], vocabulary: int, answers: int)
 
 def _text(size: Model, vocabulary: int) -> TextEncoder | PretrainedText:
     if size.text.kind == "hf":
-        return pretrained_text.build(size.text, size.hidden, size.max_tokens)
+        return pretrained_text.build(size.text, size.hidden, size.max_tokens, size.checkpointing)
     return TextEncoder(vocabulary, size.hidden, size.heads, size.text_layers, size.max_tokens, size.dropout)
 
 

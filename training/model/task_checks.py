@@ -50,13 +50,24 @@ def _check_cells(name: str, settings: Train) -> None:
 
 
 def _check_ratio(name: str, settings: Train) -> None:
-    if not settings.masking.ratio:
+    if not settings.masking.at_end.ratio:
+        place = "ratio" if settings.masking.ratio_end is None else "ratio_end"
         raise ParamsError(
-            "train.masking.ratio", f"{name} learns from what the mask hides, and it hides nothing", found=0
+            f"train.masking.{place}",
+            f"{name} learns from what the mask hides, and it hides nothing",
+            found=0,
+            fix=f"{place}: 0.25",
         )
 
 
 def _check_region(region: Region, settings: Train) -> None:
+    if settings.augment.token_dropout:
+        raise ParamsError(
+            "train.augment.token_dropout",
+            "drops nothing for region, which reads all that its boxes cover",
+            found=settings.augment.token_dropout,
+            fix="token_dropout: 0, or train the task in a run of its own",
+        )
     if region.masked and settings.masking.fill == DROP:
         raise ParamsError(
             "train.tasks.region.masked",

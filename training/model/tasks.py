@@ -10,6 +10,7 @@ from training.batch import Batch
 from training.heads.cir import CirHead
 from training.heads.itc import ItcHead
 from training.heads.itm import ItmHead
+from training.heads.itm_pairs import SIDES
 from training.heads.mfm import MfmHead
 from training.heads.region import RegionHead
 from training.heads.vqa import VqaHead
@@ -32,14 +33,14 @@ class Sizes(Struct, frozen=True):
 class Task(Struct, frozen=True):
     """head: from the sizes and the task's own settings; calling it on (shared, batch) gives an Outcome.
 
-    texts: how many the loss of a batch is a mean over; the parts of a step weigh by that. goal: the measure
-    that chooses the best checkpoint, the higher the better. alone: it looks at pictures apart from any text;
-    cells: it asks for tokens by their place, hidden or not.
+    texts: how many the loss of a batch is a mean over; the parts of a step weigh by that. measures: those
+    that can choose the best checkpoint, the higher the better; the first does by default. alone: it looks at
+    pictures apart from any text; cells: it asks for tokens by their place, hidden or not.
     """
 
     head: Callable[[Sizes, Any], nn.Module]
     texts: Callable[[Batch], int]
-    goal: str
+    measures: tuple[str, ...]
     alone: bool = False
     cells: bool = False
 
@@ -70,37 +71,37 @@ TASKS = {
             sizes.hidden, sizes.heads, sizes.layers, sizes.answers, sizes.dropout, options.label_smoothing
         ),
         answerable,
-        "accuracy",
+        ("accuracy",),
     ),
     "itc": Task(
         lambda sizes, options: ItcHead(sizes.hidden, sizes.grid is not None and sizes.grid.cls, options),
         lambda batch: len(batch.rows["itc"]),
-        "picture_of_text",
+        ("picture_of_text", "text_of_picture"),
         alone=True,
     ),
     "itm": Task(
         lambda sizes, options: ItmHead(sizes.hidden, sizes.heads, sizes.layers, sizes.dropout, options),
         lambda batch: len(batch.rows["itm"]),
-        "balanced",
+        ("balanced", *SIDES),
         alone=True,
     ),
     "region": Task(
         lambda sizes, options: RegionHead(sizes.hidden, _grid(sizes), options),
         named,
-        "matching",
+        ("matching", "one_of_n"),
         alone=True,
         cells=True,
     ),
     "cir": Task(
         lambda sizes, options: CirHead(sizes.hidden, sizes.heads, sizes.layers, sizes.dropout, options),
         lambda batch: len(batch.rows["cir"]),
-        "R@1",
+        ("R@1", "R_s@1"),
         alone=True,
     ),
     "mfm": Task(
         lambda sizes, _options: MfmHead(sizes.hidden, sizes.heads, sizes.layers, sizes.dropout, _grid(sizes)),
         hidden,
-        "explained",
+        ("explained",),
         alone=True,
         cells=True,
     ),

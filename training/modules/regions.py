@@ -1,11 +1,14 @@
-"""Boxes of pictures → a vector each, by RoIAlign over the token grid (Mask R-CNN; in the form of FG-CLIP).
+"""Boxes on the token grid: a vector each, by RoIAlign (Mask R-CNN; in the form of FG-CLIP), and their cells.
 
 Legend: P pictures, N tokens, G cells a side, H hidden, R boxes.
 """
 
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align
+from torchvision.ops import box_iou, roi_align
+
+EDGE = 1e-6  # of the input: rounding of a box that ends on a cell's edge does not touch the next
+SAME = 0.5  # intersection over union from which two boxes show the same thing
 
 
 def box_vectors(
@@ -35,6 +38,27 @@ def to_input(boxes_R4: Tensor, place_R4: Tensor) -> tuple[Tensor, Tensor]:
 def into_input(boxes_R4: Tensor, place_R4: Tensor) -> Tensor:
     """Where boxes lie in the encoder's input, also beyond its edges."""
     return boxes_R4 * place_R4[:, :2].repeat(1, 2) + place_R4[:, 2:].repeat(1, 2)
+
+
+def same_thing(boxes_R4: Tensor, box_picture_R: Tensor) -> Tensor:
+    """[R,R] whether two boxes of one picture are so alike that a phrase cannot tell them apart."""
+    return (box_iou(boxes_R4, boxes_R4) >= SAME) & (box_picture_R[:, None] == box_picture_R)
+
+
+def touching(boxes_R4: Tensor, grid: int) -> Tensor:
+    """[R,G²] whether a box, in [0, 1] of the encoder's input, lies on any part of a cell."""
+    edges = torch.arange(grid + 1, device=boxes_R4.device) / grid
+    low, high = boxes_R4[:, :2, None], boxes_R4[:, 2:, None]
+    across, down = ((low < edges[1:] - EDGE) & (high > edges[:-1] + EDGE)).unbind(1)
+    return (down[:, :, None] & across[:, None, :]).flatten(1)
+
+
+def distance(boxes_R4: Tensor, grid: int) -> Tensor:
+    """[R,G²] how far the centre of a cell lies from a box, squared; zero inside of it."""
+    centres = (torch.arange(grid, device=boxes_R4.device) + 0.5) / grid
+    low, high = boxes_R4[:, :2, None], boxes_R4[:, 2:, None]
+    across, down = torch.maximum(low - centres, centres - high).clamp(min=0).square().unbind(1)
+    return (down[:, :, None] + across[:, None, :]).flatten(1)
 
 
 def _area(boxes_R4: Tensor) -> Tensor:

@@ -63,12 +63,17 @@ def class_balance(label_B: Tensor, classes: int) -> Tensor:
     return len(label_B) / ((count > 0).sum().clamp(min=1) * count.clamp(min=1)).float()
 
 
-def supcon(vectors_BD: Tensor, label_B: Tensor, temperature: float = 0.07, base: float = 0.07) -> Tensor:
-    """SupCon (Khosla et al. 2020, L_out) of unit vectors; an anchor without a positive is left out."""
-    scores = vectors_BD.float() @ vectors_BD.float().T / temperature
+def supcon(
+    vectors_BD: Tensor, label_B: Tensor, scale: float | Tensor = 14.3, ignored_BB: Tensor | None = None
+) -> Tensor:
+    """SupCon (Khosla et al. 2020, L_out) of unit vectors; an anchor without a positive is left out.
+
+    scale: 1 / the paper's temperature. ignored: pairs of two classes that are no negatives.
+    """
     self_BB = torch.eye(len(label_B), dtype=torch.bool, device=label_B.device)
     positive = (label_B[:, None] == label_B) & ~self_BB
-    return temperature / base * info_nce(scores, equal_mass(positive), self_BB)
+    ignored = self_BB if ignored_BB is None else self_BB | ignored_BB
+    return info_nce(scale * (vectors_BD.float() @ vectors_BD.float().T), equal_mass(positive), ignored)
 
 
 def arcface_logits(cosine_BA: Tensor, label_B: Tensor, scale: float = 64.0, margin: float = 0.5) -> Tensor:

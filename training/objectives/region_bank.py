@@ -1,9 +1,9 @@
 """Boxes of earlier batches, and the phrases that named them, as further negatives of region.
 
-Legend: K slots, E links, S phrases, R boxes, W width.
+Legend: K slots, E links, S phrases, R boxes, B slots that a part fills, M wordings, W width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from training.distributed import ALONE, World
 from training.objectives.memory_bank import More, Ring
+
+WORDINGS = 8  # of one box in one slot; a box of more takes another
 
 
 class Links(Struct):
@@ -24,22 +26,16 @@ class Links(Struct):
     group: Tensor
     words: Tensor
 
-    @property
-    def ids(self) -> Tensor:
-        """[E,2]."""
-        return torch.stack([self.group, self.words], dim=1)
 
-
-class Ends(NamedTuple):
-    """The two ends of links: ids [E,2] and vectors [E,W]."""
+class Filled(NamedTuple):
+    """What goes into a ring: ids [B,1+M], a group and wordings of it, and vectors [B,W]."""
 
     ids: Tensor
-    phrase: Tensor
-    box: Tensor
+    vectors: Tensor
 
 
 class RegionBank(nn.Module):
-    """Two rings, a slot for each link: a box beside the words that name it.
+    """Two rings: boxes, each beside all words that name it, and phrases, one of each wording of a picture.
 
     A phrase is not judged by boxes of its own words, nor by those of its own picture, which may be its very
     box under another name.
@@ -47,31 +43,21 @@ class RegionBank(nn.Module):
 
     def __init__(self, slots: int, width: int) -> None:
         super().__init__()
-        self.boxes, self.phrases = Ring(slots, width, 2), Ring(slots, width, 2)
-        self._seen: list[Ends] = []
+        self.boxes, self.phrases = Ring(slots, width, 1 + WORDINGS), Ring(slots, width, 2)
+        self._seen: list[tuple[Filled, Filled]] = []
 
     def see(self, links: Links, phrase_SW: Tensor, box_RW: Tensor) -> None:
-        """Both ends of every link of a part of the step, to be taken in when the step is over."""
-        phrase, box = phrase_SW.detach()[links.phrase], box_RW.detach()[links.box]
-        self._seen.append(Ends(links.ids, phrase, box))
+        """What is linked in a part of the step, to be taken in when the step is over."""
+        self._seen.append((_boxes(links, box_RW.detach()), _phrases(links, phrase_SW.detach())))
 
     def take_in(self, parts: Sequence[int] = (0,), of: int = 1, world: World = ALONE) -> None:
         """What was seen in the step, in the order of its parts, on all processes the same.
 
         parts: the numbers of those that were seen here, of so many of the step.
         """
-        seen = dict(zip(parts, self._seen, strict=True))
-        counts = torch.zeros(of, dtype=torch.int64)
-        for number, ends in seen.items():
-            counts[number] = len(ends.ids)
-        world.add(counts)
-        none = Ends(self.boxes.ids[:0], self.phrases.vectors[:0], self.boxes.vectors[:0])
-        ids, phrase, box = (
-            world.join({number: ends[column] for number, ends in seen.items()}, counts.tolist(), empty)
-            for column, empty in enumerate(none)
-        )
-        self.boxes.enqueue(box, ids)
-        self.phrases.enqueue(phrase, ids)
+        for number, ring in enumerate((self.boxes, self.phrases)):
+            seen = {part: found[number] for part, found in zip(parts, self._seen, strict=True)}
+            _enqueue(ring, seen, of, world)
         self._seen.clear()
 
     def more_boxes(self, links: Links, phrases: int) -> More:
@@ -83,9 +69,42 @@ class RegionBank(nn.Module):
         return _more(self.phrases, links, links.box, boxes)
 
 
+def _boxes(links: Links, box_RW: Tensor) -> Filled:
+    """Each linked box once, with its group and wordings; what is left of a slot repeats one of them."""
+    names = torch.stack([links.box, links.group, links.words], dim=1).unique(dim=0)
+    box, group, words = names.T.contiguous()
+    number = torch.arange(len(box), device=box.device) - torch.searchsorted(box, box)  # among its wordings
+    first = number % WORDINGS == 0
+    ids = torch.stack([group, *[words] * WORDINGS], dim=1)[first]
+    ids[first.cumsum(0) - 1, 1 + number % WORDINGS] = words
+    return Filled(ids, box_RW[box[first]])
+
+
+def _phrases(links: Links, phrase_SW: Tensor) -> Filled:
+    """The first phrase of each wording of a picture."""
+    ids, wording = torch.stack([links.group, links.words], dim=1).unique(dim=0, return_inverse=True)
+    none = wording.new_full((len(ids),), len(phrase_SW))
+    return Filled(ids, phrase_SW[none.scatter_reduce(0, wording, links.phrase, "amin")])
+
+
+def _enqueue(ring: Ring, seen: Mapping[int, Filled], of: int, world: World) -> None:
+    counts = torch.zeros(of, dtype=torch.int64)
+    for part, found in seen.items():
+        counts[part] = len(found.ids)
+    world.add(counts)
+    ids, vectors = (
+        world.join({part: found[column] for part, found in seen.items()}, counts.tolist(), empty)
+        for column, empty in enumerate(Filled(ring.ids[:0], ring.vectors[:0]))
+    )
+    ring.enqueue(vectors, ids)
+
+
 def _more(ring: Ring, links: Links, row_E: Tensor, rows: int) -> More:
     """The ring as columns; a row is not judged by what is like any of its links."""
-    alike = (links.ids[:, None] == ring.ids).any(2)
+    group, *wordings = ring.ids.unbind(1)
+    alike = links.group[:, None] == group
+    for words in wordings:
+        alike |= links.words[:, None] == words
     times = torch.zeros(rows, len(ring.ids), dtype=torch.int32, device=alike.device)
     times.index_add_(0, row_E, alike.int())
     return More(ring.vectors.clone(), (times > 0) | ~ring.filled)

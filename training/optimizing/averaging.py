@@ -24,6 +24,8 @@ def follow(optimizer: torch.optim.Optimizer, decay: float, step: int) -> None:
         if AVERAGE not in state:
             state[AVERAGE] = parameter.detach().clone()
     averages = [state[AVERAGE] for state in optimizer.state.values()]
+    if not averages:  # no weight has had a gradient: nothing of the first step could be read
+        return
     torch._foreach_lerp_(averages, list(optimizer.state), 1 - decay_at(decay, step))
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from contract.errors import MismatchError, ShardError
-from contract.files import atomic_path, remove, write_atomic
+from contract.files import atomic_path, remove, sha256_file, sha256_text, write_atomic
 from training.optimizing.averaging import AVERAGE
 
 Which = Literal["last", "best"]
@@ -77,12 +77,18 @@ def save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: S
     folder = run / "checkpoints"
     with atomic_path(folder / _name(state.step)) as beside:
         beside.mkdir()
-        save_file(_contiguous(model.state_dict()), beside / "model.safetensors")
-        save_file(_optimizer_tensors(model, optimizer), beside / "optimizer.safetensors")
+        _write(beside / "model.safetensors", _contiguous(model.state_dict()))
+        _write(beside / "optimizer.safetensors", _optimizer_tensors(model, optimizer))
         (beside / "state.json").write_bytes(msgspec.json.encode(state))
     for which in ("best", "last") if best else ("last",):
         write_atomic(folder / f"{which}.json", msgspec.json.encode(Pointer(state.step)))
     _prune(folder)
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    """For whoever may read the folder: safetensors makes files that their owner alone may."""
+    save_file(tensors, path)
+    path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def find(run: Path, which: Which) -> Path:
@@ -139,6 +145,15 @@ def init_model(
         raise MismatchError(checkpoint, "shares no parameter with this model", found=_some(sorted(stored)))
     model.load_state_dict(fits, strict=False)
     return sorted(fits), sorted(set(expected) - set(fits))
+
+
+def fingerprint(checkpoint: Path, averaged: bool) -> str:
+    """Hex sha256 of the files that the weights, or their running means, are read from."""
+    files = ("model", "optimizer") if averaged else ("model",)
+    try:
+        return sha256_text(" ".join(sha256_file(checkpoint / f"{name}.safetensors") for name in files))
+    except FileNotFoundError as error:
+        raise MismatchError(checkpoint, f"cannot be read: {error}") from None
 
 
 def load_state(checkpoint: Path) -> State:

@@ -24,7 +24,7 @@ from training.optimizing.tally import Tally
 from training.optimizing.task_gradients import TaskGradients
 
 
-class Plan(Struct, frozen=True):
+class StepContext(Struct, frozen=True):
     """Where a step stands. logged: its line of the log is due. tally: what all processes take in it."""
 
     step: int
@@ -45,7 +45,7 @@ def backward(
     model: FusionModel,
     parts: Mapping[int, Batch],
     settings: Train,
-    plan: Plan,
+    context: StepContext,
     where: torch.device,
     sums: Sums,
     world: World = ALONE,
@@ -55,15 +55,15 @@ def backward(
     parts: this process's, by their number in the step. Their loss and measures go into `sums`.
     """
     model.train()
-    model.begin_step(plan.step)
+    model.begin_step(context.step)
     tasks = settings.tasks.chosen
-    totals = {name: plan.tally.total(name) for name in tasks}
-    weights = {name: weight_at(options, plan.step, plan.steps) for name, options in tasks.items()}
-    caches = _caches(model, parts, settings, plan, where, world)
-    by_task = TaskGradients(model.trunk) if plan.logged and len(tasks) > 1 else None
+    totals = {name: context.tally.total(name) for name in tasks}
+    weights = {name: weight_at(options, context.step, context.steps) for name, options in tasks.items()}
+    caches = _caches(model, parts, settings, context, where, world)
+    by_task = TaskGradients(model.trunk) if context.logged and len(tasks) > 1 else None
     for number, part in parts.items():
         cached = caches.get(number)
-        _seed(plan, number)
+        _seed(context, number)
         shares = {name: TASKS[name].texts(part) / max(1, total) for name, total in totals.items()}
         if cached is not None:
             shares["itc"] = 1.0  # its parts are shares of one loss already
@@ -123,7 +123,7 @@ def _caches(
     model: FusionModel,
     parts: Mapping[int, Batch],
     settings: Train,
-    plan: Plan,
+    context: StepContext,
     where: torch.device,
     world: World,
 ) -> Mapping[int, Cached]:
@@ -132,12 +132,12 @@ def _caches(
         return {}
     found = {}
     for number, part in parts.items():
-        _seed(plan, number)
+        _seed(context, number)
         with torch.no_grad(), device.autocast(where, settings.precision):
             found[number] = model.contrasted(part.to(where))
-    return gradient_cache.cache(model.itc, found, plan.tally.contrasted, world)
+    return gradient_cache.cache(model.itc, found, context.tally.contrasted, world)
 
 
-def _seed(plan: Plan, part: int) -> None:
+def _seed(context: StepContext, part: int) -> None:
     """A part draws the same dropout whenever it is run in a step."""
-    torch.manual_seed(seed64(plan.seed, "dropout", plan.step, part))
+    torch.manual_seed(seed64(context.seed, "dropout", context.step, part))

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from contract.boxes import Boxes
 from contract.geometry import affine, to_input
 from contract.manifest import FeatureManifest
 from contract.record import Record
+from training.batching.collate import called_alike
+from training.modules.regions import touching
 from training.probing.box_vectors import Tokens, grid_of
 from training.probing.probe_heads import Example
 
@@ -34,24 +36,15 @@ def examples(tokens_ND: Tokens, record: Record, column: FeatureManifest) -> dict
     cells, names = grid_of(tokens_ND, column), record.regions.name
     boxes_R4 = np.array(record.regions.box, np.float64).reshape(-1, 4)
     inside, seen = to_input(boxes_R4, affine(column.transform, record.width, record.height))
-    touched = touching(inside, column.grid)
+    touched = touching(torch.from_numpy(inside), column.grid).numpy().reshape(-1, column.grid, column.grid)
     found: dict[str, list[Example]] = {variant: [] for variant in variants(column)}
     for row in np.flatnonzero(seen):
-        hidden = np.asarray(touched[[name == names[row] for name in names]].any(0))
+        hidden = np.asarray(touched[called_alike({int(row)}, names)].any(0))
         if names[row] and not hidden.all():
             found[LEFT].append(Example(left(cells, hidden), [], names[row]))
             if column.cls:
                 found[CLS].append(Example(tokens_ND[0], [], names[row]))
     return found
-
-
-def touching(boxes_R4: Boxes, grid: int) -> NDArray[np.bool_]:
-    """[R,G,G] the cells that share an area with a box."""
-    edges = np.arange(grid + 1) / grid
-    low, high = boxes_R4[:, :2, None], boxes_R4[:, 2:, None]
-    across, down = np.moveaxis((low < edges[1:]) & (high > edges[:-1]), 1, 0)
-    touched: NDArray[np.bool_] = down[:, :, None] & across[:, None, :]
-    return touched
 
 
 def left(cells_GGD: Tokens, hidden_GG: Cells) -> Tokens:

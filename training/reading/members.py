@@ -6,6 +6,8 @@ up before, and nothing is locked.
 
 import os
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +69,9 @@ class Reader:
     def announce(self, member: Member, row: int) -> None:
         """Let the system begin to read a member that will be asked for soon."""
         if hasattr(os, "posix_fadvise"):
-            size = tar.BLOCK + member.size.item(row)
-            descriptor = self._tars.open(member.path).descriptor
-            os.posix_fadvise(descriptor, member.offset.item(row), size, os.POSIX_FADV_WILLNEED)
+            tar_file, size = self._tars.open(member.path), tar.BLOCK + member.size.item(row)
+            with suppress(OSError):  # advice only: some file systems take none
+                os.posix_fadvise(tar_file.descriptor, member.offset.item(row), size, os.POSIX_FADV_WILLNEED)
 
     def payload(self, member: Member, row: int) -> memoryview:
         """A member's content."""
@@ -106,6 +108,8 @@ class Reader:
         started = time.perf_counter()
         try:
             found = os.preadv(tar_file.descriptor, parts, offset)
+            if found < size:
+                found += _rest(tar_file.descriptor, parts, offset, found)
         except OSError as error:
             raise ShardError(member.path, f"cannot be read at byte {offset}: {error.strerror}") from None
         read = time.perf_counter()
@@ -123,6 +127,26 @@ class Reader:
             self.check += time.perf_counter() - read
             if not sound:
                 raise _damaged(member, row)
+
+
+def _rest(descriptor: int, parts: Sequence[bytearray | memoryview], offset: int, done: int) -> int:
+    """Go on with a read that gave `done` bytes, up to the file's end: a signal, or a network, can cut one."""
+    begun = done
+    while left := _behind(parts, done):
+        count = os.preadv(descriptor, left, offset + done)
+        if not count:
+            break
+        done += count
+    return done - begun
+
+
+def _behind(parts: Sequence[bytearray | memoryview], done: int) -> list[memoryview]:
+    """These buffers without their first `done` bytes."""
+    left = []
+    for part in parts:
+        left += [memoryview(part)[done:]] if done < len(part) else []
+        done = max(0, done - len(part))
+    return left
 
 
 def decode_record(content: memoryview, member: Member, row: int, vocabulary: int | None) -> Record:

@@ -11,7 +11,7 @@ import numpy as np
 from contract import codec
 from contract.index import ABSENT, Index, count_texts
 from contract.manifest import FeatureManifest
-from training.reading.members import Member, Reader
+from training.reading.members import NPY_HEADER_LIMIT, Member, Reader
 from training.reading.tars import Tars
 
 
@@ -36,12 +36,11 @@ def complete_records(tars: Tars, path: Path, index: Index) -> None:
 
 
 def complete_column(tars: Tars, path: Path, index: Index, known: FeatureManifest) -> None:
-    """Flag the pictures whose array has no tokens; only members too short for all tokens are opened."""
+    """Flag the pictures whose array has no tokens; only members as short as a header are opened."""
     if not len(index):
         return
     member = Member(path, index, known.suffixes[0])
-    least = known.tokens * known.width  # bytes, whatever the type
     with Reader(tars) as reader:
-        for row in (member.size < least).nonzero()[0].tolist():
+        for row in (member.size <= NPY_HEADER_LIMIT).nonzero()[0].tolist():
             array = codec.decode_array(reader.payload(member, row), member.where(row))
             index.rows["flags"][row] = ABSENT * (not len(array))

@@ -6,12 +6,14 @@ from typing import Any
 
 from msgspec import structs
 
+from contract import index
 from contract.errors import MismatchError, ParamsError
-from contract.manifest import ShardFacts
-from training import config
+from contract.manifest import NegativesManifest
 from training.config import Train
 from training.reading.sources import NEGATIVES
+from training.reading.unindexed import fingerprint
 from training.run import RunConfig
+from training.settings import from_builtins, override, to_builtins
 from training.shards import Shard, ShardSet
 
 FREE = ("threads", "ahead", "on_error", "max_skipped")  # settings that change no number of a sound run
@@ -24,21 +26,33 @@ Fingerprints = dict[str, dict[str, str]]  # shard → its records or a column �
 
 def fingerprints(shards: ShardSet, settings: Train) -> Fingerprints:
     """Of the opened shards, by name, in all that the settings read of them."""
-    mined = shards.source.mining() if settings.tasks.mined or settings.tasks.swapped else None
-    facts = mined.shards if mined else {}
-    return {shard.path.stem: _of_shard(shard, facts.get(shard.path.stem)) for shard in shards.shards}
+    mined = bool(settings.tasks.mined or settings.tasks.swapped)
+    facts = shards.source.mining() if mined else None
+    return {
+        shard.path.stem: _of_shard(shard)
+        | (_of_negatives(shards.source.mined(shard.path), shard, facts) if mined else {})
+        for shard in shards.shards
+    }
 
 
-def _of_shard(shard: Shard, negatives: ShardFacts | None) -> dict[str, str]:
+def _of_shard(shard: Shard) -> dict[str, str]:
     columns = {name: column.fingerprint for name, column in shard.columns.items()}
-    parts = {RECORDS: shard.fingerprint, **columns} | ({NEGATIVES: negatives.index} if negatives else {})
-    return {name: whole[:DIGITS] for name, whole in parts.items()}
+    return {name: whole[:DIGITS] for name, whole in {RECORDS: shard.fingerprint, **columns}.items()}
+
+
+def _of_negatives(path: Path, shard: Shard, facts: NegativesManifest | None) -> dict[str, str]:
+    """By their manifest, or by what they say themselves; in a tar of records they are told by that one."""
+    if path == shard.path:
+        return {}
+    known = facts.shards.get(path.stem) if facts else None
+    whole = known.index if known else fingerprint(index.load(path))
+    return {NEGATIVES: whole[:DIGITS]}
 
 
 def same(stored: RunConfig, wanted: RunConfig) -> bool:
     """Whether a run is one that would now be begun, but for what may change and the arithmetic's threads."""
     before, now = (structs.replace(one, torch_threads=0, settings={}) for one in (stored, wanted))
-    trains = (config.from_builtins(one.settings, "settings") for one in (stored, wanted))
+    trains = (from_builtins(one.settings, "settings") for one in (stored, wanted))
     return before == now and not differences(*trains)
 
 
@@ -71,7 +85,7 @@ def _few(names: Sequence[str]) -> str:
 
 def continued(run: Path, stored: Train, overrides: list[str]) -> Train:
     """The settings of a run that goes on: its own, under `overrides` of those that are free."""
-    asked = config.override(stored, overrides)
+    asked = override(stored, overrides)
     if changes := differences(stored, asked):
         raise ParamsError(
             "--set",
@@ -85,7 +99,7 @@ def continued(run: Path, stored: Train, overrides: list[str]) -> Train:
 
 def differences(stored: Train, asked: Train) -> list[str]:
     """`optim.batch 64 → 32` of every setting that is not free."""
-    before, now = (_flat(config.to_builtins(_bound(train))) for train in (stored, asked))
+    before, now = (_flat(to_builtins(_bound(train))) for train in (stored, asked))
     return [
         f"{name} {before.get(name)} → {now.get(name)}"
         for name in dict.fromkeys([*before, *now])

@@ -10,7 +10,7 @@ from training.run import Run
 from training.shards import TRAIN, ShardSet, open_shards
 
 
-def named(options: argparse.Namespace, settings: Train) -> ShardSet:
+def from_command(options: argparse.Namespace, settings: Train) -> ShardSet:
     """The shards that the command names."""
     shards = open_shards(
         options.shards,
@@ -30,7 +30,7 @@ def named(options: argparse.Namespace, settings: Train) -> ShardSet:
     return shards
 
 
-def again(current: Run) -> ShardSet:
+def from_run(current: Run) -> ShardSet:
     """The shards of a run, which has kept what they may not say themselves."""
     stored = current.config
     return open_shards(

@@ -10,22 +10,20 @@ from pathlib import Path
 import torch
 from msgspec import Struct, structs
 
-from contract.errors import FuselineError, ParamsError, unknown_name
-from contract.seeds import seed64
-from training import config, preset, run
-from training.batching import masking
+from contract.errors import FuselineError, ParamsError
+from training import run
 from training.config import Train
 from training.distributed import World
-from training.model.compiling import compile_parts
 from training.model.model import FusionModel
-from training.modules import filling
 from training.optimizing import checkpoint, optim
 from training.optimizing.checkpoint import State
 from training.run import Run, RunConfig
+from training.settings import to_builtins
 from training.shards import ShardSet
 from training.starting import guards, opening
+from training.starting.checks import check_settings
 from training.starting.command_line import parser
-from training.starting.streams import streams
+from training.starting.preparing import over, prepare, read_settings
 from training.stream import Stream
 
 AUTO = Path("auto")
@@ -64,7 +62,7 @@ def open_session(options: argparse.Namespace, world: World) -> Session:
 def _newest(options: argparse.Namespace) -> Path | None:
     """The run that this command would make, if it was made before: the newest, or the one named by --run."""
     settings, seed = read_settings(options)
-    wanted = _stored(options, settings, seed, opening.named(options, settings))
+    wanted = _stored(options, settings, seed, opening.from_command(options, settings))
     named = [options.run] if options.run else sorted(Path("runs").glob(f"[0-9]*-{_kind(settings)}"))
     runs = [_readable(folder) for folder in named if (folder / "config.json").is_file()]
     return next((one.folder for one in reversed(runs) if one and guards.same(one.config, wanted)), None)
@@ -94,15 +92,18 @@ def _resume(folder: Path, overrides: list[str], world: World) -> Session:
     """The run as it was, over the shards that it was trained on. overrides: of settings that may change."""
     current = run.open_run(folder)
     settings = guards.continued(folder, current.settings, overrides)
+    check_settings(settings, world)
     current, stored = structs.replace(current, settings=settings), current.config
     _use_threads(stored.torch_threads)
-    shards = opening.again(current)
+    shards = opening.from_run(current)
     run.check_identity(current, shards, settings.model.text)
     guards.check_shards(folder, stored.opened, guards.fingerprints(shards, settings))
-    model = fresh_model(settings, stored.seed, shards)
-    state = _state(current, model)
-    found = streams(shards, settings, stored.seed, state, world)
-    return Session(current, shards, model, state, *found)
+    last = _last_checkpoint(folder)
+    state = checkpoint.load_state(last) if last else State(step=0, position=0)
+    found = over(shards, settings, stored.seed, state, world)
+    if last:
+        checkpoint.load_model(last, found.model)
+    return Session(current, shards, found.model, state, found.stream, found.development)
 
 
 def _use_threads(threads: int) -> None:
@@ -114,32 +115,20 @@ def _use_threads(threads: int) -> None:
 
 def _begin(options: argparse.Namespace, world: World) -> Session:
     """A new run. Its folder is made last, when nothing in the settings is left to be refused."""
-    settings, seed = read_settings(options)
-    _check_names(settings)
-    shards = opening.named(options, settings)
-    state = State(step=0, position=0)
-    found = streams(shards, settings, seed, state, world)
-    model = fresh_model(settings, seed, shards)
-    optim.check_groups(model, settings.optim.groups)
+    new, state = prepare(options, world), State(step=0, position=0)
     if options.init:
-        _print_init(options.init, *run.init_model(options.init, model, settings, shards))
-    current = run.create(options.run or _name(settings), _stored(options, settings, seed, shards), shards)
+        _print_init(options.init, *run.init_model(options.init, new.model, new.settings, new.shards))
+    stored = _stored(options, new.settings, new.seed, new.shards)
+    current = run.create(options.run or _name(new.settings), stored, new.shards)
     if options.init:  # a run that is killed before its first step goes on from these weights too
-        optimizer = optim.build(model, settings.optim)
-        checkpoint.save(current.folder, model, optimizer, state, best=False)
-    return Session(current, shards, model, state, *found)
-
-
-def read_settings(options: argparse.Namespace) -> tuple[Train, int]:
-    named = preset.load(options.preset) if options.preset else {}
-    blind = ["inputs={}"] if options.blind else []
-    settings, seed = config.load(options.params, [*options.set, *blind], named)
-    return settings, seed if options.seed is None else options.seed
+        optimizer = optim.build(new.model, new.settings.optim)
+        checkpoint.save(current.folder, new.model, optimizer, state, best=False)
+    return Session(current, new.shards, new.model, state, new.stream, new.development)
 
 
 def _stored(options: argparse.Namespace, settings: Train, seed: int, shards: ShardSet) -> RunConfig:
     return RunConfig(
-        settings=config.to_builtins(settings),
+        settings=to_builtins(settings),
         seed=seed,
         torch_threads=torch.get_num_threads(),
         shards=options.shards,
@@ -149,17 +138,8 @@ def _stored(options: argparse.Namespace, settings: Train, seed: int, shards: Sha
         allow_split=options.allow_split,
         answers=shards.answers,
         identity=run.identify(shards, settings.model.text),
+        init=run.fingerprint(options.init) if options.init else None,
     )
-
-
-def _check_names(settings: Train) -> None:
-    """Names that nothing looks up before the first batch."""
-    for key, chosen, known in (
-        ("kind", settings.masking.kind, masking.KINDS),
-        ("fill", settings.masking.fill, filling.KINDS),
-    ):
-        if chosen not in known:
-            raise unknown_name(f"train.masking.{key}", key, chosen, known)
 
 
 def _print_init(source: Path, loaded: list[str], new: list[str]) -> None:
@@ -177,17 +157,7 @@ def _kind(settings: Train) -> str:
     return "-".join([*settings.tasks.chosen, *(["blind"] if not settings.inputs else [])])
 
 
-def fresh_model(settings: Train, seed: int, shards: ShardSet) -> FusionModel:
-    torch.manual_seed(seed64(seed, "init"))
-    model = run.build_model(settings, shards.features, shards.tokenizer, len(shards.answers))
-    if settings.model.compile:
-        compile_parts(model)
-    return model
-
-
-def _state(current: Run, model: FusionModel) -> State:
-    if not (current.folder / "checkpoints" / "last.json").is_file():
-        return State(step=0, position=0)  # killed before its first checkpoint: start again
-    last = checkpoint.find(current.folder, "last")
-    checkpoint.load_model(last, model)
-    return checkpoint.load_state(last)
+def _last_checkpoint(folder: Path) -> Path | None:
+    """None where the run was killed before its first: it starts again."""
+    there = (folder / "checkpoints" / "last.json").is_file()
+    return checkpoint.find(folder, "last") if there else None

@@ -16,17 +16,16 @@ from torch import Tensor
 
 from training.batch import Batch
 from training.modules.pooling import masked_mean
-from training.modules.regions import into_input
+from training.modules.regions import distance, into_input, touching
 from training.trunk.picture import Column
 from training.trunk.trunk import Shared
 
 Hidden = dict[str, Tensor]  # column → [V,N] bool: the tokens that a view hides
-EDGE = 1e-6  # of a cell: rounding of a box that ends on its edge does not touch the next
 
 
 def look(shared: Shared, batch: Batch, text_V: Tensor) -> Shared:
     """The pictures and, behind them, two views of the picture of each of these texts: what it names hidden,
-    then as much hidden elsewhere.
+    then as many cells elsewhere.
     """
     assert shared.look is not None
     columns, picture = shared.look.columns, batch.text_picture[text_V]
@@ -49,10 +48,28 @@ def of_named(batch: Batch, columns: Sequence[Column], text_V: Tensor) -> Hidden:
 
 
 def beside_named(batch: Batch, columns: Sequence[Column], text_V: Tensor) -> Hidden:
-    """What the same boxes cover once the picture is turned by half a circle, and no thing that is named."""
-    boxes, named = 1 - batch.boxes[:, [2, 3, 0, 1]], of_named(batch, columns, text_V)
-    found = covering(batch, columns, batch.text_picture[text_V], boxes, _links(batch, text_V))
-    return {name: tokens & ~named[name] for name, tokens in found.items()}
+    """As many other cells: those nearest to the same boxes once the picture is turned by half a circle.
+
+    All others, where there are fewer: see `spares`.
+    """
+    picture, links = batch.text_picture[text_V], _links(batch, text_V)
+    named, boxes = of_named(batch, columns, text_V), 1 - batch.boxes[:, [2, 3, 0, 1]]
+    found = {}
+    for column in columns:
+        hidden = named[column.name]
+        others = left(batch, column, picture, hidden)
+        far = _far(batch, column, boxes, links, len(picture)).masked_fill(~others, torch.inf)
+        rank = far.argsort(dim=1, stable=True).argsort(1)  # of two as near the one that comes first
+        found[column.name] = others & (rank < hidden.sum(1, keepdim=True))
+    return found
+
+
+def _far(batch: Batch, column: Column, boxes_R4: Tensor, links_E2: Tensor, views: int) -> Tensor:
+    """[V,N] how far a token's cell lies from the nearest box that is linked to a view."""
+    far = distance(into_input(boxes_R4, batch.place[column.name][batch.box_picture]), column.grid)
+    far = F.pad(far, (int(column.cls), 0))[links_E2[:, 1]]
+    nearest = far.new_full((views, far.shape[1]), torch.inf)
+    return nearest.scatter_reduce(0, links_E2[:, :1].expand_as(far), far, "amin")
 
 
 def _links(batch: Batch, text_V: Tensor) -> Tensor:
@@ -70,30 +87,31 @@ def covering(
     found = {}
     for column in columns:
         place = batch.place[column.name][batch.box_picture]
-        touched = touching(into_input(boxes_R4, place), column).int()
+        touched = F.pad(touching(into_input(boxes_R4, place), column.grid).int(), (int(column.cls), 0))
         tokens = touched.new_zeros(len(picture_V), touched.shape[1])
         tokens.index_add_(0, links_E2[:, 0], touched[links_E2[:, 1]])
         found[column.name] = (tokens > 0) & batch.visible[column.name][picture_V]
     return found
 
 
-def touching(boxes_R4: Tensor, column: Column) -> Tensor:
-    """[R,N] whether a box, in [0, 1] of the encoder's input, lies on any part of a token's cell."""
-    edges = torch.arange(column.grid + 1, device=boxes_R4.device) / column.grid
-    low, high = boxes_R4[:, :2, None], boxes_R4[:, 2:, None]
-    across, down = ((low < edges[1:] - EDGE) & (high > edges[:-1] + EDGE)).unbind(1)
-    cells = (down[:, :, None] & across[:, None, :]).flatten(1)
-    return torch.cat([cells.new_zeros(len(cells), int(column.cls)), cells], dim=1)
-
-
 def tells(batch: Batch, columns: Sequence[Column], picture_V: Tensor, hidden: Hidden) -> Tensor:
     """[V] whether a view hides anything, and leaves a cell in every column."""
     some = torch.stack([tokens.any(1) for tokens in hidden.values()]).any(0)
-    left = [
-        (batch.visible[column.name][picture_V] & ~hidden[column.name])[:, int(column.cls) :].any(1)
-        for column in columns
-    ]
-    return some & torch.stack(left).all(0)
+    rest = [left(batch, column, picture_V, hidden[column.name]).any(1) for column in columns]
+    return some & torch.stack(rest).all(0)
+
+
+def spares(batch: Batch, columns: Sequence[Column], picture_V: Tensor, hidden: Hidden) -> Tensor:
+    """[V] whether a view leaves as many cells as it hides, in every column."""
+    rest = [left(batch, column, picture_V, hidden[column.name]).sum(1) for column in columns]
+    return (torch.stack(rest) >= torch.stack([hidden[column.name].sum(1) for column in columns])).all(0)
+
+
+def left(batch: Batch, column: Column, picture_V: Tensor, hidden_VN: Tensor) -> Tensor:
+    """[V,N] the visible cells of pictures that a view does not hide; CLS is none."""
+    cells = batch.visible[column.name][picture_V] & ~hidden_VN
+    cells[:, : int(column.cls)] = False
+    return cells
 
 
 def masked(batch: Batch, columns: Sequence[Column], picture_V: Tensor, hidden: Hidden) -> Batch:

@@ -1,7 +1,7 @@
 """A text encoder of transformers, BERT's or CLIP's, frozen or trained on, in the place of one from scratch.
 
-Its files lie in a folder as they are published: config.json, tokenizer.json, model.safetensors. Texts reach
-it as tokens of its own tokenizer, without specials: those are put round them here.
+Its files are those that are published: config.json, tokenizer.json, model.safetensors. Texts reach it as
+tokens of its own tokenizer, without specials: those are put round them here.
 
 Legend: T texts, L tokens, D width of the encoder, H hidden.
 """
@@ -12,20 +12,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from msgspec import Struct
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from contract.errors import MismatchError, ParamsError
 from contract.files import sha256_file, sha256_text
 from training.config import TextModel
+from training.trunk import published
 from training.trunk.picture import FeatureNormalizer
+from training.trunk.published import CONFIG, PLACE, TOKENIZER
 
-CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "*.safetensors"
 FIRST, LAST = 0, 1  # the special token whose state stands for the whole text: before it, or after it
 SUMMARY = {"bert": FIRST, "clip": LAST, "clip_text_model": LAST}  # by `model_type` of config.json
 POOLER = "pooler"  # of the first token: many folders have no weights for it, and it is not read
-PLACE = "train.model.text"
 
 
 class Specials(Struct, frozen=True):
@@ -73,11 +72,72 @@ def _at(states: Tensor, place_T1: Tensor) -> Tensor:
     return states.gather(1, place_T1[..., None].expand(-1, -1, states.shape[2]))
 
 
-def build(settings: TextModel, hidden: int, max_tokens: int) -> PretrainedText:
-    """The encoder of the settings' folder. ParamsError or MismatchError where it cannot be had."""
-    config = _config(settings)
-    text = config.get_text_config()
-    longest = text.max_position_embeddings - 2
+def build(settings: TextModel, hidden: int, max_tokens: int, recomputed: bool = False) -> PretrainedText:
+    """The encoder of the settings' files. recomputed: while trained on, its layers keep their inputs alone.
+
+    ParamsError or MismatchError where it cannot be had.
+    """
+    kind, text = _config(settings)
+    _check_length(settings, text, max_tokens)
+    specials = _specials(settings, text.vocab_size, SUMMARY[kind])
+    encoder = (_fresh if settings.random else _loaded)(settings, kind, text)
+    if recomputed and settings.trained:
+        encoder.gradient_checkpointing_enable({"use_reentrant": False})
+    return PretrainedText(encoder, specials, text.hidden_size, hidden, max_tokens, settings.trained)
+
+
+def tokenizer(settings: TextModel) -> Tokenizer | None:
+    """The encoder's own; None where texts come as they are tokenised in the shards.
+
+    It cuts and pads nothing, whatever its file asks for: batches do, and count what they cut.
+    """
+    if not settings.path:
+        return None
+    path = published.file(settings.path, TOKENIZER)
+    with published.read(path):
+        known = Tokenizer.from_file(str(path))
+    known.no_truncation()
+    known.no_padding()
+    return known
+
+
+def description(settings: TextModel) -> list[Path]:
+    """The files that tell all of the encoder but its weights; none where it is made with the run."""
+    return [published.file(settings.path, part) for part in (CONFIG, TOKENIZER)] if settings.path else []
+
+
+def fingerprint(settings: TextModel) -> str:
+    """Hex sha256 of the files that the encoder is made of, "" where it is made with the run."""
+    if not settings.path:
+        return ""
+    weights = [] if settings.random else published.weights(settings.path)
+    files = [*description(settings), *weights]
+    return sha256_text("\n".join(f"{path.name} {sha256_file(path)}" for path in files))
+
+
+def _transformers() -> Any:
+    """The package, silent."""
+    package = published.package("transformers")
+    package.utils.logging.disable_progress_bar()
+    package.utils.logging.set_verbosity_error()  # of weights that are missing we tell ourselves
+    return package
+
+
+def _config(settings: TextModel) -> tuple[str, Any]:
+    """The `model_type`, and the configuration of its text encoder."""
+    path = published.file(settings.path, CONFIG)
+    with published.read(path):
+        config = _transformers().AutoConfig.from_pretrained(path.parent, local_files_only=True)
+    if config.model_type not in SUMMARY:
+        raise ParamsError(
+            path, "is of no text encoder that is known", found=config.model_type, expected=", ".join(SUMMARY)
+        )
+    return config.model_type, config.get_text_config()
+
+
+def _check_length(settings: TextModel, text: Any, max_tokens: int) -> None:
+    with published.read(published.file(settings.path, CONFIG)):
+        longest = text.max_position_embeddings - 2  # without the specials
     if max_tokens > longest:
         raise ParamsError(
             "train.model.max_tokens",
@@ -85,60 +145,6 @@ def build(settings: TextModel, hidden: int, max_tokens: int) -> PretrainedText:
             found=max_tokens,
             expected=f"at most {longest}",
         )
-    specials = _specials(settings, text.vocab_size, SUMMARY[config.model_type])
-    encoder = (_fresh if settings.random else _loaded)(settings, config.model_type, text)
-    return PretrainedText(encoder, specials, text.hidden_size, hidden, max_tokens, settings.trained)
-
-
-def tokenizer(settings: TextModel) -> Tokenizer | None:
-    """The encoder's own; None where texts come as they are tokenised in the shards."""
-    return Tokenizer.from_file(str(_file(settings, TOKENIZER))) if settings.path else None
-
-
-def description(settings: TextModel) -> list[Path]:
-    """The files that tell all of the encoder but its weights; none where it is made with the run."""
-    return [_file(settings, CONFIG), _file(settings, TOKENIZER)] if settings.path else []
-
-
-def fingerprint(settings: TextModel) -> str:
-    """Hex sha256 of the files that the encoder is made of, "" where it is made with the run."""
-    if not settings.path:
-        return ""
-    weights = [] if settings.random else sorted(Path(settings.path).glob(WEIGHTS))
-    files = [*description(settings), *weights]
-    return sha256_text("\n".join(f"{path.name} {sha256_file(path)}" for path in files))
-
-
-def _file(settings: TextModel, name: str) -> Path:
-    path = Path(settings.path) / name
-    if not path.is_file():
-        fix = "put the files of a published BERT or CLIP there"
-        raise ParamsError(f"{PLACE}.path", f"holds no {name}", found=settings.path, fix=fix)
-    return path
-
-
-def _transformers() -> Any:
-    """The package, silent, imported where it is needed."""
-    try:
-        import transformers
-    except ImportError:
-        raise ParamsError(PLACE, "needs the package transformers", fix="pip install 'fuseline[hf]'") from None
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()  # of weights that are missing we tell ourselves
-    return transformers
-
-
-def _config(settings: TextModel) -> Any:
-    path = _file(settings, CONFIG)
-    try:
-        config = _transformers().AutoConfig.from_pretrained(path.parent, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ParamsError(path, f"cannot be read: {_line(error)}") from None
-    if config.model_type not in SUMMARY:
-        raise ParamsError(
-            path, "is of no text encoder that is known", found=config.model_type, expected=", ".join(SUMMARY)
-        )
-    return config
 
 
 def _specials(settings: TextModel, vocabulary: int, summary: int) -> Specials:
@@ -148,7 +154,7 @@ def _specials(settings: TextModel, vocabulary: int, summary: int) -> Specials:
     ids = known.encode("").ids
     if len(ids) != 2 or known.get_vocab_size() > vocabulary:
         raise ParamsError(
-            _file(settings, TOKENIZER),
+            published.file(settings.path, TOKENIZER),
             "is not the tokenizer of this encoder",
             found=f"{known.get_vocab_size()} tokens, {len(ids)} specials round a text",
             expected=f"{vocabulary} tokens at most, 2 specials",
@@ -161,24 +167,23 @@ def _kind(model_type: str) -> Any:
     return package.BertModel if model_type == "bert" else package.CLIPTextModel
 
 
-def _fresh(_settings: TextModel, model_type: str, text: Any) -> nn.Module:
+def _fresh(settings: TextModel, model_type: str, text: Any) -> Any:
     """Its architecture with random weights."""
-    return _without_pooler(_kind(model_type)(text))
+    with published.read(published.file(settings.path, CONFIG), "describes no encoder"):
+        return _without_pooler(_kind(model_type)(text))
 
 
-def _loaded(settings: TextModel, model_type: str, text: Any) -> nn.Module:
+def _loaded(settings: TextModel, model_type: str, text: Any) -> Any:
     kind = _kind(model_type)
-    try:
+    with published.read(f"{PLACE}.path", "cannot be loaded", found=settings.path):
         model, info = kind.from_pretrained(
-            settings.path,
+            published.folder(settings.path),
             config=text,
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,  # never a pickle
             output_loading_info=True,
         )
-    except (OSError, RuntimeError, SafetensorError, ValueError) as error:
-        raise ParamsError(f"{PLACE}.path", f"cannot be loaded: {_line(error)}", found=settings.path) from None
     missing = sorted(name for name in info["missing_keys"] if name.partition(".")[0] != POOLER)
     if missing:
         raise MismatchError(
@@ -187,12 +192,7 @@ def _loaded(settings: TextModel, model_type: str, text: Any) -> nn.Module:
     return _without_pooler(model)
 
 
-def _without_pooler(model: Any) -> nn.Module:
+def _without_pooler(model: Any) -> Any:
     if hasattr(model, POOLER):
         setattr(model, POOLER, None)
-    found: nn.Module = model
-    return found
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return model

@@ -19,6 +19,7 @@ from training.evaluation.metrics.retrieval import Flags, Scores, chance, ranks, 
 KS, SUBSET_KS = (1, 5, 10, 50), (1, 2, 3)
 SENT, SUBSET_SENT = 50, 3  # names per query that the server wants
 VERSION = "rc2"
+METRICS = ("recall", "recall_subset")  # as the server names them
 
 
 class Query(Struct, frozen=True):
@@ -81,7 +82,7 @@ def submissions(
         subset[query.id] = sorted(query.others, key=lambda name: (-row[columns[name]], name))[:SUBSET_SENT]
     return {
         metric: {"version": VERSION, "metric": metric, **ranked}
-        for metric, ranked in (("recall", whole), ("recall_subset", subset))
+        for metric, ranked in zip(METRICS, (whole, subset), strict=True)
     }
 
 

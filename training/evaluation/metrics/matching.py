@@ -38,13 +38,14 @@ def one_of_n(scores_QC: Scores, candidate_QC: Flags) -> Choice:
     return _choose(scores_QC[asks_Q], positive_QC[asks_Q], candidate_QC[asks_Q])
 
 
-def entity_object(scores_SR: Scores, linked_SR: Flags, own_SR: Flags) -> Choice:
-    """Which of its picture's own boxes a phrase names; any box that it is linked to is right.
+def entity_object(scores_SR: Scores, linked_SR: Flags, candidate_SR: Flags) -> Choice:
+    """Which of its candidates a phrase names; any box that it is linked to is right.
 
-    A phrase without a link has no truth: left out.
+    candidate_SR: boxes of its own picture, none that may be right as well. A phrase without a link has no
+    truth: left out.
     """
     asks_S = linked_SR.any(1)
-    return _choose(scores_SR[asks_S], linked_SR[asks_S], own_SR[asks_S])
+    return _choose(scores_SR[asks_S], linked_SR[asks_S], candidate_SR[asks_S])
 
 
 def itm(matched: Scores, wrong_picture: Scores, wrong_text: Scores) -> dict[str, float | None]:

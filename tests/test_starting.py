@@ -1,0 +1,130 @@
+"""What is settled before the first step: a mistake leaves no run behind, and a forecast is what comes."""
+
+import os
+from pathlib import Path
+
+import every_task
+import pytest
+import synthetic
+import torch
+
+from contract.errors import FuselineError, ParamsError
+from training import fit, forecast, run
+from training.config import Optim
+from training.model.tasks import TASKS
+from training.optimizing import checkpoint, device
+
+SHORT = ("optim.epochs=1", "optim.batch=8")
+EMA = ("optim.ema=0.9", "tasks={itc: {momentum: 0.9}, vqa: {}}")
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch) -> Path:
+    synthetic.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("training.forecast.READ_SECONDS", 0.01)
+    return tmp_path
+
+
+@pytest.fixture
+def every(tmp_path, monkeypatch) -> Path:
+    every_task.build(tmp_path, train=24, val=4, shards=1)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def train(name: str, *settings: str, options: tuple[str, ...] = ()) -> Path:
+    fit.main(["--run", f"runs/{name}", *options, "--set", *SHORT, *settings])
+    return Path("runs", name)
+
+
+def test_auto_tells_runs_apart_by_the_weights_they_were_begun_with(world, capsys):
+    for seed in ("1", "2"):
+        train(f"from-{seed}", options=("--seed", seed))
+    again = ["--resume", "auto", "--set", *SHORT]
+    for init in ([], ["--init", "runs/from-1"], ["--init", "runs/from-2"]):
+        begun = sorted(Path("runs").glob("2*"))
+        fit.main([*again, "--run", f"runs/2{len(begun)}-vqa", *init])
+        fit.main([*again, *init])
+        assert len(list(Path("runs").glob("2*"))) == len(begun) + 1
+        assert f"run      runs/2{len(begun)}-vqa" in capsys.readouterr().out.split("done:")[-2]
+
+
+WRONG = {
+    "masking.fill=foo": r"train\.masking\.fill: unknown fill 'foo'",
+    "masking.kind=foo": r"train\.masking\.kind: unknown kind 'foo'",
+    "optim.groups={trunk.txt: 2}": r"train\.optim\.groups: unknown part",
+    "best=vqa/acuracy": r"train\.best: unknown measure 'vqa/acuracy'[\s\S]*did you mean",
+    "best=itc/picture_of_text": r"train\.best: unknown measure",
+    "development=0.999": r"train\.development: leaves no picture to train on",
+}
+
+
+@pytest.mark.parametrize("setting", WRONG)
+def test_a_forecast_refuses_what_a_run_refuses_and_neither_makes_one(world, setting):
+    for options in (["--plan"], ["--run", "runs/never"]):
+        with pytest.raises(FuselineError, match=WRONG[setting]):
+            fit.main([*options, "--set", setting])
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("which", ["auto", "runs/a"])
+def test_a_forecast_is_of_a_new_run(world, which):
+    with pytest.raises(ParamsError, match="--plan: tells of a new run"):
+        fit.main(["--plan", "--resume", which])
+
+
+def test_every_measure_that_may_choose_the_best_is_counted(every):
+    made = train("every", every_task.TASKS, *every_task.MASK, "development=0.3")
+    for task, row in TASKS.items():
+        for measure in row.measures:
+            assert (made / f"plots/metrics/development/{task}/{measure}.tsv").is_file(), (task, measure)
+
+
+@pytest.mark.parametrize("masking", ["{ratio: 0}", "{ratio: 0.5, ratio_end: 0}", "{ratio: 0, ratio_end: 0}"])
+def test_a_task_of_hidden_tokens_is_refused_where_none_will_be_hidden(every, masking):
+    with pytest.raises(ParamsError, match=r"train\.masking\.ratio.*mfm learns from what the mask hides"):
+        train("never", "tasks={mfm: {}}", f"masking={masking}", "masking.fill=learned")
+
+
+def test_held_out_pictures_are_masked_as_at_the_end(every):
+    mask = "masking={ratio: 0, ratio_end: 0.5, fill: learned}"
+    made = train("rising", "tasks={mfm: {}}", mask, "development=0.3")
+    scores = (made / "plots/metrics/development/mfm/explained.tsv").read_text().splitlines()
+    assert float(scores[-1].split("\t")[-1]) != 0
+
+
+@pytest.mark.parametrize("settings", [(), EMA])
+def test_checkpoints_are_as_large_as_forecast(every, settings):
+    opened = run.open_run(train("a", *settings))
+    files = list(checkpoint.find(opened.folder, "last").glob("*.safetensors"))
+    header = sum(8 + int.from_bytes(path.read_bytes()[:8], "little") for path in files)
+    counts = sum(name.endswith(".step") for name in checkpoint._read(files[0]) | checkpoint._read(files[1]))
+    model = run.trained_model(opened, "last")
+    expected = forecast.checkpoint_bytes(model, opened.settings.optim)
+    assert sum(path.stat().st_size for path in files) - header - 4 * counts == expected
+
+
+def test_frozen_weights_have_neither_gradients_nor_moments():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4, bias=False), torch.nn.BatchNorm1d(4, affine=False))
+    buffers = 4 * (4 + 4) + 8
+    assert forecast.trained_bytes(model) == 48
+    assert forecast.checkpoint_bytes(model, Optim()) == 3 * 48 + buffers
+    assert forecast.checkpoint_bytes(model, Optim(ema=0.9)) == 4 * 48 + buffers
+    model.requires_grad_(False)
+    assert forecast.checkpoint_bytes(model, Optim()) == 48 + buffers and not forecast.trained_bytes(model)
+
+
+@pytest.mark.parametrize("name", ["meta", "mps", "cuda:99", "cpu:x", "xpu"])
+def test_a_device_that_is_not_trained_on_is_refused(name):
+    with pytest.raises(ParamsError, match="--device"):
+        device.choose(name)
+
+
+def test_who_may_read_a_folder_may_read_its_checkpoints(world):
+    before = os.umask(0o027)
+    try:
+        files = list(checkpoint.find(train("a"), "last").iterdir())
+    finally:
+        os.umask(before)
+    assert len(files) == 3 and {path.stat().st_mode & 0o777 for path in files} == {0o640}

@@ -1,0 +1,69 @@
+"""The score on held-out pictures after an epoch: it chooses the best checkpoint, and may end training."""
+
+import torch
+from msgspec import structs
+
+from training.config import Train
+from training.model.model import FusionModel
+from training.model.tasks import TASKS
+from training.optimizing import averaging, step
+from training.optimizing.checkpoint import State, Sums
+from training.optimizing.job import Job
+from training.optimizing.ledger import Ledger
+from training.stream import Stream
+
+
+def score(
+    job: Job,
+    model: FusionModel,
+    optimizer: torch.optim.Optimizer,
+    held: Stream,
+    state: State,
+    ledger: Ledger,
+) -> State:
+    """The state with the score of the weights as they are now, or of their running mean."""
+    known, measure = held.left_out(), goal(job.settings)
+    with averaging.averaged(optimizer):
+        scores = held_out(model, held, job.where)
+    state = judged(state, scores[measure])
+    ledger.tell_skipped(known, held.left_out())
+    ledger.tell_scores(state.step, scores)
+    mark = " (best)" if is_best(state) else ""
+    ledger.say(f"step {state.step}: development {measure} {scores[measure]:.3f}{mark}")
+    if given_up(state, job.settings):
+        ledger.say(f"no better {measure} in {state.stale} epochs: training ends")
+    return state
+
+
+def judged(state: State, score: float) -> State:
+    """The state after one more score."""
+    if state.best is None or score > state.best:
+        return structs.replace(state, best=score, stale=0)
+    return structs.replace(state, stale=state.stale + 1)
+
+
+def is_best(state: State) -> bool:
+    """Of a state that was just judged: whether no score before was as high."""
+    return state.best is not None and state.stale == 0
+
+
+def goal(settings: Train) -> str:
+    """The measure that chooses the best checkpoint: `train.best`, else that of the first task."""
+    first = next(iter(settings.tasks.chosen))
+    return settings.best or f"{first}/{TASKS[first].measures[0]}"
+
+
+def given_up(state: State, settings: Train) -> bool:
+    """Whether `train.patience` is at its end."""
+    return settings.patience is not None and state.stale >= settings.patience
+
+
+@torch.inference_mode()
+def held_out(model: FusionModel, stream: Stream, where: torch.device) -> dict[str, float]:
+    """Every measure over the held-out part of the training pictures."""
+    model.eval()
+    stream.position = 0
+    sums = Sums()
+    for batch in stream.on(where):
+        step.count(sums, model(batch))
+    return sums.means()

@@ -1,0 +1,83 @@
+"""What is refused before the run is made: settings by themselves, then with their rows and their model."""
+
+from contract.errors import ParamsError, ShardError, unknown_name
+from training.batching import masking
+from training.batching.eligible import texts_of
+from training.batching.needs import need
+from training.config import Train
+from training.distributed import World
+from training.model.model import FusionModel
+from training.model.tasks import TASKS
+from training.modules import filling
+from training.objectives import memory_bank
+from training.optimizing import loop, optim
+from training.stream import Stream
+
+
+def check_settings(settings: Train, world: World) -> None:
+    """Names that nothing looks up before the first batch or the first epoch's end, and the processes."""
+    best = [f"{task}/{measure}" for task in settings.tasks.chosen for measure in TASKS[task].measures]
+    for place, what, chosen, known in (
+        ("train.masking.kind", "kind", settings.masking.kind, list(masking.KINDS)),
+        ("train.masking.fill", "fill", settings.masking.fill, list(filling.KINDS)),
+        ("train.best", "measure", settings.best or best[0], best),
+    ):
+        if chosen not in known:
+            raise unknown_name(place, what, chosen, known)
+    check_world(settings, world)
+
+
+def check_world(settings: Train, world: World) -> None:
+    """Each process takes as many parts of a step."""
+    parts = settings.optim.accumulate
+    if parts % world.size:
+        raise ParamsError(
+            "train.optim.accumulate",
+            "is the number of parts of a step, and the processes cannot share them evenly",
+            found=f"{parts} for {world.size} processes",
+            fix=f"--set optim.accumulate={-(-parts // world.size) * world.size}, or fewer processes",
+        )
+
+
+def check_run(settings: Train, model: FusionModel, stream: Stream, development: Stream | None) -> None:
+    """Each part and task has rows, each bank enough to keep and steps to be used in, each group weights."""
+    optim.check_groups(model, settings.optim.groups)
+    _check_rows(settings, stream, development)
+    texts = {
+        task: texts_of(stream.shards, stream.datasets, need(task).counted) for task in settings.tasks.chosen
+    }
+    _check_texts(stream, texts)
+    _check_banks(settings, stream, texts["region"] if settings.tasks.region else 0)
+
+
+def _check_rows(settings: Train, stream: Stream, development: Stream | None) -> None:
+    rows, held = len(stream), 0 if development is None else len(development)
+    if not rows + held:
+        raise ShardError(stream.shards.folder, "no picture has a text for the tasks of this run")
+    if not rows or (settings.development and not held):
+        raise ParamsError(
+            "train.development",
+            "leaves no picture to " + ("choose the best checkpoint by" if rows else "train on"),
+            found=f"{settings.development} of {rows + held} pictures",
+            fix="another share, or 0: no development part at all" if rows else "a smaller share",
+        )
+
+
+def _check_texts(stream: Stream, texts: dict[str, int | None]) -> None:
+    for task, count in texts.items():
+        if count == 0:
+            raise ShardError(
+                stream.shards.folder,
+                f"no picture has a text for {task}, which would be trained on nothing",
+                fix=f"take {task} out of train.tasks, or name shards that have such texts",
+            )
+
+
+def _check_banks(settings: Train, stream: Stream, with_box: int | None) -> None:
+    steps, _ = loop.planned_steps(len(stream), settings)
+    itc, region = settings.tasks.itc, settings.tasks.region
+    if itc and itc.bank:
+        memory_bank.check(itc.bank, "train.tasks.itc.bank", len(stream), "pictures", steps)
+    if region and region.bank:
+        place = "train.tasks.region.bank"
+        memory_bank.check(region.bank, place, with_box or 0, "texts with a box", steps)

@@ -1,0 +1,63 @@
+"""A run that is not made yet: its settings, shards, rows and model, with nothing left to be refused."""
+
+import argparse
+
+import torch
+from msgspec import Struct
+
+from contract.seeds import seed64
+from training import preset, run
+from training.config import Train
+from training.distributed import ALONE, World
+from training.model.compiling import compile_parts
+from training.model.model import FusionModel
+from training.optimizing.checkpoint import State
+from training.settings import load
+from training.shards import ShardSet
+from training.starting import opening
+from training.starting.checks import check_run, check_settings
+from training.starting.streams import streams
+from training.stream import Stream
+
+
+class Prepared(Struct):
+    """All of a run but its folder. development is None where no picture is held out."""
+
+    settings: Train
+    seed: int
+    shards: ShardSet
+    model: FusionModel
+    stream: Stream
+    development: Stream | None
+
+
+def prepare(options: argparse.Namespace, world: World = ALONE) -> Prepared:
+    """What the command asks for, checked, with fresh weights."""
+    settings, seed = read_settings(options)
+    check_settings(settings, world)
+    shards = opening.from_command(options, settings)
+    return over(shards, settings, seed, State(step=0, position=0), world)
+
+
+def over(shards: ShardSet, settings: Train, seed: int, state: State, world: World) -> Prepared:
+    """The same over opened shards, its rows from where the run stands."""
+    stream, development = streams(shards, settings, seed, state, world)
+    model = _fresh_model(settings, seed, shards)
+    check_run(settings, model, stream, development)
+    return Prepared(settings, seed, shards, model, stream, development)
+
+
+def read_settings(options: argparse.Namespace) -> tuple[Train, int]:
+    """The settings and the seed that the command asks for."""
+    named = preset.load(options.preset) if options.preset else {}
+    blind = ["inputs={}"] if options.blind else []
+    settings, seed = load(options.params, [*options.set, *blind], named)
+    return settings, seed if options.seed is None else options.seed
+
+
+def _fresh_model(settings: Train, seed: int, shards: ShardSet) -> FusionModel:
+    torch.manual_seed(seed64(seed, "init"))
+    model = run.build_model(settings, shards.features, shards.tokenizer, len(shards.answers))
+    if settings.model.compile:
+        compile_parts(model)
+    return model
