@@ -14,7 +14,7 @@ from torch import Tensor
 
 from training import fit, run
 from training.batch import Batch
-from training.config import Augment, Cir, Fusion, Itc, Itm, Masking, Model, Region, Tasks, Train, Vqa
+from training.config import Augment, Cir, Fusion, Itc, Itm, Masking, Mfm, Model, Tasks, Train, Vqa
 from training.model.model import FusionModel
 from training.modules.compaction import Kept
 from training.shards import open_shards
@@ -152,7 +152,11 @@ def test_a_trained_model_gives_every_token_on_its_place(tmp_path, monkeypatch):
         ({"masking": Masking(ratio=0.0, ratio_end=0.5)}, True),
         ({"masking": Masking(ratio=0.5, fill="learned")}, False),
         (
-            {"tasks": Tasks(region=Region()), "masking": Masking(), "augment": Augment(token_dropout=0.5)},
+            {
+                "tasks": Tasks(mfm=Mfm()),
+                "masking": Masking(ratio=0.5, fill="zero"),
+                "augment": Augment(token_dropout=0.5),
+            },
             False,
         ),
     ],

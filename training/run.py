@@ -190,7 +190,8 @@ def trained_model(run: Run, which: checkpoint.Which) -> FusionModel:
 def text_of(run: Run) -> TextModel:
     """The run's text encoder by the files that it keeps of it; its weights are in the checkpoints."""
     text = run.settings.model.text
-    return structs.replace(text, path=str((run.folder / TEXT_FOLDER).absolute()), random=True) if text.path else text
+    kept = str((run.folder / TEXT_FOLDER).absolute())
+    return structs.replace(text, path=kept, random=True) if text.path else text
 
 
 def tokenizer(run: Run) -> Tokenizer:

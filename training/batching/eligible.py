@@ -52,7 +52,7 @@ def weigh(
 ) -> tuple[list[Eligible], list[int]]:
     """The datasets that have rows, and the batches of each in a round: as given, else an epoch of each.
 
-    ParamsError where a named one is not there, or has no row to train on; of a small one, none may be held out.
+    ParamsError where a named one is not there, or has no row to train on; it may have none held out.
     """
     by_name = {dataset.dataset: dataset for dataset in found}
     for name in weights:
