@@ -40,10 +40,10 @@ from training.shards import open_shards
 from training.stream import Stream
 
 CPU = torch.device("cpu")
-WARMUP, STEPS, BATCHES, TURNS = 1, 4, 2, 3
+WARMUP, STEPS, BATCHES, TURNS = 1, 3, 2, 2
 COMPARED = "vqa"  # the preset whose fusions are compared
 VIT_B = {"grid": {"grid": 14, "cls": True, "width": 768}, "pixel": {"grid": 16, "cls": False, "width": 256}}
-LARGE = ["model.hidden=768", "model.heads=12", "optim.batch=16", "optim.accumulate=1", "development=0"]
+LARGE = ["model.hidden=768", "model.heads=12", "optim.batch=4", "optim.accumulate=1", "development=0"]
 SIZES: dict[str, list[str]] = {"demo": ["development=0"], "vit_b": LARGE}
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_scaled_dot_product")
 SHOWN = 5  # operators of the printed profile

@@ -45,7 +45,7 @@ def read(path: Path) -> Scores:
         raise ParamsError(path, "no such file", fix=again)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Scores)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MismatchError(path, f"is not the result of a row: {error}", fix=again) from None
 
 

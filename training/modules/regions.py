@@ -1,11 +1,12 @@
 """Boxes on the token grid: a vector each, by RoIAlign (Mask R-CNN; in the form of FG-CLIP), and their cells.
 
+torchvision is imported where it is used: it takes several seconds, and most runs look at no box.
+
 Legend: P pictures, N tokens, G cells a side, H hidden, R boxes.
 """
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou, roi_align
 
 EDGE = 1e-6  # of the input: rounding of a box that ends on a cell's edge does not touch the next
 SAME = 0.5  # intersection over union from which two boxes show the same thing
@@ -19,6 +20,8 @@ def box_vectors(
     boxes: in [0, 1] of the original picture; place: of `Batch.place`. What is not seen is the zero vector,
     which must not be normalised. A box of the whole input gives the mean of the map, one of a cell that cell.
     """
+    from torchvision.ops import roi_align
+
     inside, seen = to_input(boxes_R4, place_P4[box_picture_R])
     inside = torch.where(seen[:, None], inside, 0)
     cells = tokens_PNH[:, cls:].float().mT.unflatten(2, (grid, grid))
@@ -42,6 +45,8 @@ def into_input(boxes_R4: Tensor, place_R4: Tensor) -> Tensor:
 
 def same_thing(boxes_R4: Tensor, box_picture_R: Tensor) -> Tensor:
     """[R,R] whether two boxes of one picture are so alike that a phrase cannot tell them apart."""
+    from torchvision.ops import box_iou
+
     return (box_iou(boxes_R4, boxes_R4) >= SAME) & (box_picture_R[:, None] == box_picture_R)
 
 
