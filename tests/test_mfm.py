@@ -106,7 +106,7 @@ def test_a_mask_of_everything_is_legal(world, fill):
     ("masking", "message"),
     [
         ("{ratio: 0.0, fill: zero}", "it hides nothing"),
-        ("{ratio: 0.0, ratio_end: 0.5, fill: zero}", "it hides nothing"),
+        ("{ratio: 0.5, ratio_end: 0.0, fill: zero}", "it hides nothing"),
         ("{ratio: 0.5, fill: drop}", "leaves nothing there"),
     ],
 )
