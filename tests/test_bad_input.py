@@ -139,7 +139,7 @@ def world(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def refused(error: type[Exception], message: str, *overrides: str) -> None:
+def assert_refused(error: type[Exception], message: str, *overrides: str) -> None:
     with pytest.raises(error, match=f"(?s){message}"):
         fit.main(["--run", "runs/a", "--set", *overrides])
     assert not Path("runs").exists()
@@ -147,20 +147,20 @@ def refused(error: type[Exception], message: str, *overrides: str) -> None:
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_as_many_separate_layers_as_there_are_is_refused(world, layers):
-    refused(ParamsError, "separate", f"fusion={{kind: difnet, layers: {layers}, separate: {layers}}}")
+    assert_refused(ParamsError, "separate", f"fusion={{kind: difnet, layers: {layers}, separate: {layers}}}")
 
 
 @pytest.mark.parametrize("task", ["itc", "itm", "cir"])
 def test_a_task_whose_texts_the_shards_lack_is_refused(world, task):
     """Beside a task that has some too: it would go on for days and train nothing."""
-    refused(ShardError, "no picture has a text", f"tasks={{{task}: {{}}}}")
-    refused(ShardError, f"no picture has a text for {task}", f"tasks={{vqa: {{}}, {task}: {{}}}}")
+    assert_refused(ShardError, "no picture has a text", f"tasks={{{task}: {{}}}}")
+    assert_refused(ShardError, f"no picture has a text for {task}", f"tasks={{vqa: {{}}, {task}: {{}}}}")
 
 
 @pytest.mark.parametrize("task", ["region", "mfm"])
 @pytest.mark.parametrize("masking", ["{ratio: 0.5}", "{ratio: 0.0, ratio_end: 0.5}"])
 def test_dropped_tokens_are_refused_where_a_task_needs_the_grid(world, task, masking):
-    refused(ParamsError, "by their place", f"tasks={{{task}: {{}}}}", f"masking={masking}")
+    assert_refused(ParamsError, "by their place", f"tasks={{{task}: {{}}}}", f"masking={masking}")
 
 
 @pytest.mark.parametrize("task", ["itc", "region"])
@@ -171,7 +171,7 @@ def test_dropped_tokens_are_refused_where_a_task_needs_the_grid(world, task, mas
 def test_a_bank_that_cannot_be_of_use_is_refused(tmp_path, monkeypatch, task, bank, message):
     every_task.build(tmp_path, train=16, val=4, shards=1)
     monkeypatch.chdir(tmp_path)
-    refused(ParamsError, message, f"tasks={{{task}: {{bank: {bank}}}}}")
+    assert_refused(ParamsError, message, f"tasks={{{task}: {{bank: {bank}}}}}")
 
 
 def test_answers_of_another_manifest_are_refused(world):

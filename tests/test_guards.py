@@ -90,8 +90,10 @@ def with_statements(_number: int, record: Record) -> Record:
 
 
 def test_the_same_shards_built_again_are_the_same(begun: Path) -> None:
+    opened = run.open_run(begun).config.opened
     synthetic.build(Path())
     resume(begun)
+    assert run.open_run(begun).config.opened == opened
 
 
 @pytest.mark.parametrize(
