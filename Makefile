@@ -43,7 +43,8 @@ clean: ## remove the environment and all that can be built again (the DVC cache 
 	rm -rf runs/demo runs/blind .work *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Made anew when what it installs should change. uv is several times faster than pip at 6 GB of wheels;
+# Made anew when what it installs should change. uv is several times faster than pip at 6 GB of wheels; bytecode
+# is compiled at once, where each command would otherwise begin by compiling torch if it may not keep the result;
 # --system-certs: behind a proxy that signs connections itself, the system knows the certificate and uv does not.
 $(READY): pyproject.toml constraints.txt
 	@PATH="$(OUTSIDE)"; supported='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'; \
@@ -59,6 +60,6 @@ $(READY): pyproject.toml constraints.txt
 	fi
 	@echo "Installing the versions of constraints.txt into $(VENV) (about 6 GB) …"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python \
+	$(BIN)/uv pip install --quiet --system-certs --compile-bytecode --python $(BIN)/python \
 	    --constraint constraints.txt --build-constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@

@@ -27,7 +27,7 @@ from training.batching.columns import Columns
 from training.batching.eligible import Eligible, eligible, weigh
 from training.batching.emptiness import Emptiness
 from training.batching.faults import Faults, Unreadable
-from training.batching.garbage import what_is_there_left_alone
+from training.batching.garbage import collecting_seldom
 from training.batching.mixture import Span, endless, one_pass, shared
 from training.batching.needs import NEEDS, Need, need
 from training.batching.plan import Change, Plan, Planner
@@ -170,7 +170,7 @@ class Stream:
         with (
             ThreadPoolExecutor(self.threads, "columns") as columns,
             ThreadPoolExecutor(1, "plan") as planner,
-            what_is_there_left_alone(),
+            collecting_seldom(),
         ):
             begun = (
                 (span, end, planner.submit(self._assemble, span, columns))

@@ -42,27 +42,24 @@ def with_negatives(
     """
     everything = list(chosen)
     rows = {
-        "neg_text": _append(everything, chosen, [entry.text.negatives[:given] for entry in chosen], given),
-        "swapped": _append(everything, chosen, [entry.swapped[:swapped] for entry in chosen], swapped),
+        "neg_text": (_append(everything, [entry.text.negatives[:given] for entry in chosen]), given),
+        "swapped": (_append(everything, [entry.swapped[:swapped] for entry in chosen]), swapped),
     }
-    lacking = {name: len(everything) - len(table) for name, table in rows.items()}
+    false_themselves = [range(0)] * (len(everything) - len(chosen))
     return everything, {
-        name: torch.from_numpy(np.pad(table, ((0, lacking[name]), (0, 0)), constant_values=-1))
-        for name, table in rows.items()
+        name: torch.from_numpy(_table(of_texts + false_themselves, count))
+        for name, (of_texts, count) in rows.items()
     }
 
 
-def _append(
-    everything: list[Chosen], chosen: Sequence[Chosen], false: Sequence[Sequence[NegText]], count: int
-) -> NDArray[np.int64]:
-    """Append what is false instead of each text, and tell its rows [T, count]."""
-    if not count:
-        return _table([()] * len(chosen), 0)
+def _append(everything: list[Chosen], false: Sequence[Sequence[NegText]]) -> list[range]:
+    """Append what is false instead of each of the first texts, and tell the rows of each."""
     rows = []
-    for entry, texts in zip(chosen, false, strict=True):
+    for number, texts in enumerate(false):
         rows.append(range(len(everything), len(everything) + len(texts)))
+        entry = everything[number]
         everything += [Chosen(_alone(entry.text.id, text), entry.picture, kind=text.kind) for text in texts]
-    return _table(rows, count)
+    return rows
 
 
 def _alone(of: str, negative: NegText) -> Text:

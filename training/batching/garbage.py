@@ -1,31 +1,39 @@
-"""Python's garbage collector and the stream: which of the two looks at what."""
+"""Python's garbage collector and the stream: which of the two looks at what, and how often."""
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
+SELDOM = 10_000  # objects between two looks; Python's 700 are a few records, which are alive at each
+
 
 class _Inside:
-    """How many are inside, of all threads: what is frozen is frozen for the whole process."""
+    """How many are inside, of all threads: what is set is set for the whole process."""
 
     def __init__(self) -> None:
         self.many, self.lock = 0, Lock()
+        self.often = gc.get_threshold()
 
 
 _inside = _Inside()
 
 
 @contextmanager
-def what_is_there_left_alone() -> Iterator[None]:
-    """Inside, the collector passes over all objects that exist now; they outlive what follows anyway.
+def collecting_seldom() -> Iterator[None]:
+    """Inside, the collector passes over all objects that exist now, which outlive what follows anyway, and
+    looks seldom at those that come.
 
-    Records are thousands of lists a second, and for each few thousand the collector would go through all that
-    the imports left behind: as long as it takes to read the features. The last one out ends it for all.
+    Records are thousands of lists a second: at its usual pace it would go through all that the imports left
+    behind, and through records that are still wanted, for as long as it takes to read the features. The last
+    one out ends it for all.
     """
     with _inside.lock:
+        if not _inside.many:
+            _inside.often = gc.get_threshold()
         _inside.many += 1
         gc.freeze()
+        gc.set_threshold(SELDOM, *_inside.often[1:])
     try:
         yield
     finally:
@@ -33,3 +41,4 @@ def what_is_there_left_alone() -> Iterator[None]:
             _inside.many -= 1
             if not _inside.many:
                 gc.unfreeze()
+                gc.set_threshold(*_inside.often)
