@@ -21,8 +21,8 @@ demo: $(READY) ## from nothing to a trained and evaluated model on generated dat
 ablation: $(READY) ## what fusions, encoders, masks and negatives are worth: three quarters of an hour
 	dvc repro ablation/dvc.yaml
 
-test: $(READY) ## all tests
-	python -m pytest
+test: $(READY) ## all tests, a process a core
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(READY) ## style, types, and who may import whom
 	ruff check .

@@ -71,18 +71,18 @@ def backward(
             outcomes = model(part.to(where), cached)
         losses = {name: weights[name] * shares[name] * outcome.loss for name, outcome in outcomes.items()}
         loss = _sum(losses)
-        sums.loss += finite("loss", loss.detach(), [part])
-        sums.texts += len(part.text_id)
-        count(sums, outcomes)
         if by_task is not None:
             by_task.add(losses)
         loss.backward()
+        sums.loss += finite("loss", float(loss.detach()), [part])
+        sums.texts += len(part.text_id)
+        count(sums, outcomes)
     model.end_parts(list(parts), settings.optim.accumulate, world)
     if world.size > 1:
         own = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        finite("gradient's norm", nn.utils.get_total_norm(own), parts.values())
+        finite("gradient's norm", float(nn.utils.get_total_norm(own)), parts.values())
         add_gradients(model, world)
-    norm = nn.utils.clip_grad_norm_(model.parameters(), settings.optim.clip)
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), settings.optim.clip))
     sums.steps += 1
     return Norms(
         finite("gradient's norm", norm, parts.values()), by_task.norms(list(tasks), world) if by_task else {}
@@ -100,15 +100,19 @@ def weight_at(options: Weighted, step: int, steps: int) -> float:
 
 
 def count(sums: Sums, outcomes: Mapping[str, Outcome]) -> None:
-    """Every measure of every task."""
-    for task, outcome in outcomes.items():
-        for measure, (value, number) in outcome.measures.items():
-            sums.add(f"{task}/{measure}", float(value), number)
+    """Every measure of every task, copied off the device at once: each copy waits for what it works on."""
+    measures = [
+        (f"{task}/{measure}", total, number)
+        for task, outcome in outcomes.items()
+        for measure, (total, number) in outcome.measures.items()
+    ]
+    totals = torch.stack([total.detach().float() for _, total, _ in measures]).tolist() if measures else []
+    for (name, _, number), total in zip(measures, totals, strict=True):
+        sums.add(name, total, number)
 
 
-def finite(what: str, value: Tensor, batches: Collection[Batch]) -> float:
-    """The scalar as a number, or the error that names the pictures it came of."""
-    number = float(value)
+def finite(what: str, number: float, batches: Collection[Batch]) -> float:
+    """The number, or the error that names the pictures it came of."""
     if math.isfinite(number):
         return number
     raise TrainingError(
