@@ -89,6 +89,17 @@ def with_statements(_number: int, record: Record) -> Record:
     return record
 
 
+def test_another_file_of_synonyms_is_refused(world: Path) -> None:
+    words = Path("things.yaml")
+    words.write_text("objects: {}\ninterchangeable: [[left, top]]")
+    named = ["augment.synonyms=0.5", f"augment.vocabulary={words}"]
+    fit.main(["--run", "runs/a", *SHORT, *named])
+    resume(Path("runs/a"))
+    words.write_text("objects: {}\ninterchangeable: [[left, right]]")
+    with pytest.raises(MismatchError, match="is not the file of synonyms that runs/a was begun with"):
+        resume(Path("runs/a"))
+
+
 def test_the_same_shards_built_again_are_the_same(begun: Path) -> None:
     opened = run.open_run(begun).config.opened
     synthetic.build(Path())

@@ -58,7 +58,7 @@ class RunConfig(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """config.json. torch_threads: of the CPU's arithmetic, whose sums depend on them. shards: the patterns as
     given; opened: the shards that they gave, with fingerprints; data: the folder of these
     shards; features: that of the columns, if not beside it. init: fingerprint of the weights of another run
-    that it was begun with.
+    that it was begun with; words: of the file of synonyms, where texts get other words.
     """
 
     settings: dict[str, Any]
@@ -72,6 +72,7 @@ class RunConfig(Struct, forbid_unknown_fields=True, omit_defaults=True):
     answers: list[str]
     identity: Identity
     init: str | None = None
+    words: str = ""
 
 
 class Run(Struct):

@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from tokenizers import Tokenizer
 
 from contract.errors import ParamsError
+from contract.files import sha256_file
 from contract.params import convert, read_yaml
 from contract.record import Text
 from contract.seeds import rng
@@ -60,6 +61,11 @@ def change(settings: Augment, tokenizer: Path, seed: int) -> Change | None:
         return text if other is text else tokenised(other, known)
 
     return changed
+
+
+def fingerprint(settings: Augment) -> str:
+    """Of the vocabulary's file; "" where no thing gets another word."""
+    return sha256_file(Path(settings.vocabulary)) if settings.synonyms else ""
 
 
 def load(path: Path) -> Vocabulary:

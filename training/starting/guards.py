@@ -9,7 +9,8 @@ from msgspec import structs
 from contract import index
 from contract.errors import MismatchError, ParamsError
 from contract.manifest import NegativesManifest
-from training.config import Train
+from training.batching import synonyms
+from training.config import Augment, Train
 from training.reading.sources import NEGATIVES
 from training.reading.unindexed import fingerprint
 from training.run import RunConfig
@@ -71,6 +72,19 @@ def check_shards(run: Path, stored: Fingerprints, here: Fingerprints) -> None:
             "was trained on other shards than those that are here",
             found="; ".join(found),
             fix="use the shards of that run (dvc checkout), or start a new one by --init",
+        )
+
+
+def check_words(run: Path, stored: str, augment: Augment) -> None:
+    """Refuse to go on where the file of synonyms is another: the same text would be shown in other words."""
+    here = synonyms.fingerprint(augment)
+    if here != stored:
+        raise MismatchError(
+            augment.vocabulary,
+            f"is not the file of synonyms that {run} was begun with",
+            found=here[:DIGITS],
+            expected=stored[:DIGITS],
+            fix="put that file back, or start a new run by --init",
         )
 
 

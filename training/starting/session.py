@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 
 from contract.errors import FuselineError, ParamsError
 from training import run
+from training.batching import synonyms
 from training.config import Train
 from training.distributed import World
 from training.model.model import FusionModel
@@ -98,6 +99,7 @@ def _resume(folder: Path, overrides: list[str], world: World) -> Session:
     shards = opening.from_run(current)
     run.check_identity(current, shards, settings.model.text)
     guards.check_shards(folder, stored.opened, guards.fingerprints(shards, settings))
+    guards.check_words(folder, stored.words, settings.augment)
     last = _last_checkpoint(folder)
     state = checkpoint.load_state(last) if last else State(step=0, position=0)
     found = over(shards, settings, stored.seed, state, world)
@@ -139,6 +141,7 @@ def _stored(options: argparse.Namespace, settings: Train, seed: int, shards: Sha
         answers=shards.answers,
         identity=run.identify(shards, settings.model.text),
         init=run.fingerprint(options.init) if options.init else None,
+        words=synonyms.fingerprint(settings.augment),
     )
 
 
