@@ -7,6 +7,7 @@ import synthetic
 import synthetic_tasks
 import torch
 from msgspec import structs
+from naive import naive_contrast
 
 from contract.errors import ParamsError, ShardError
 from training import fit, run
@@ -91,6 +92,36 @@ def test_the_loss_is_the_sum_of_its_three_parts(batch):
     align = head(rtc=0.0, align=1.0)(states, batch).loss - itc
     torch.testing.assert_close(head()(states, batch).loss, itc + 0.4 * rtc + 0.4 * align)
     assert rtc > 0 and align > 0
+
+
+def test_the_loss_is_the_naive_loop_over_edits_and_pictures(batch):
+    model, states, found = head(), shared(batch), gallery(batch)
+    edits = batch.rows["cir"]
+    text, mask = states.text[edits], states.text_mask[edits]
+    seen = model._reference(states, edits, text, mask)
+    query, _ = model._composed(seen, text, mask)
+    blind, prompt = model._composed(model.prompt.expand(len(edits), -1, -1), text, mask)
+    targets = model.targets(states.picture, states.visible).double().tolist()
+
+    def contrast(queries: torch.Tensor) -> float:
+        cosines = [
+            [
+                max(sum(x * y for x, y in zip(of_query, vector, strict=True)) for vector in of)
+                for of in targets
+            ]
+            for of_query in queries.double().tolist()
+        ]
+        scores = model.scale().item() * torch.tensor(cosines, dtype=torch.float64)
+        return naive_contrast(scores, found.target, found.ignored)
+
+    pairs = zip(seen.double().tolist(), prompt.double().tolist(), strict=True)
+    apart = [
+        (sum(a) / len(a) - sum(b) / len(b)) ** 2
+        for of_seen, of_prompt in pairs
+        for a, b in zip(zip(*of_seen, strict=True), zip(*of_prompt, strict=True), strict=True)
+    ]
+    wanted = contrast(query) + 0.4 * contrast(blind) + 0.4 * sum(apart) / len(apart)
+    assert model(states, batch).loss.item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_the_shared_target_is_one_vector_and_the_papers_is_one_per_sample(batch):

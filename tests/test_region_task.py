@@ -8,6 +8,7 @@ import pytest
 import synthetic
 import synthetic_tasks
 import torch
+from naive import naive_contrast, naive_mean, naive_row
 
 from contract.errors import ParamsError
 from training import fit
@@ -69,6 +70,27 @@ def test_k_boxes_with_equal_embeddings_have_a_loss_of_ln_k(boxes):
 def test_ten_negatives_with_equal_embeddings_have_a_loss_of_ln_11():
     scores = torch.ones(3, 11)
     assert one_of(scores, scores.bool()).item() == pytest.approx(math.log(11))
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5])
+def test_the_loss_is_the_naive_loop_over_boxes_and_false_texts(batch, progress):
+    model = head(coarse=0.1, coarse_end=0.3, fine=0.5).eval()
+    pairs, hard, real = model.compared(shared(batch), batch)
+    assert pairs.linked.sum() > len(pairs.linked) / 2 and real[:, 1:].any()
+    cosine = pairs.phrase.double() @ pairs.box.double().T
+    scores = model.coarse().item() * cosine
+    coarse = naive_contrast(scores, pairs.linked, pairs.ignored)
+    coarse += naive_contrast(scores.T, pairs.linked.T, pairs.ignored.T)
+    fine = [
+        naive_row(
+            [model.fine().item() * x for x in row], [1.0, *[0.0] * (len(row) - 1)], [not t for t in there]
+        )
+        for row, there in zip(hard.double().tolist(), real.tolist(), strict=True)
+        if there[0] and any(there[1:])
+    ]
+    wanted = (0.1 + 0.2 * progress) * coarse / 2 + 0.5 * naive_mean(fine)
+    found = model(shared(batch), replace(batch, progress=progress)).loss.item()
+    assert found == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_head_whose_vectors_are_all_equal_has_these_losses(batch):
