@@ -132,6 +132,8 @@ def load(shard: Path) -> Index:
         content = path.read_bytes()
     except FileNotFoundError:
         return scan(shard)
+    except OSError as error:
+        raise ShardError(path, f"cannot be read: {error.strerror}") from None
     with tar.open_shard(shard) as file:
         size = file.seek(0, 2)
     known = parse(content, path, size)

@@ -183,6 +183,8 @@ def load(folder: Path, kind: type[T]) -> T:
         raise ShardError(
             path, "no such manifest", fix=f"fetch it (dvc pull {path}) or build it (dvc repro)"
         ) from None
+    except OSError as error:
+        raise ShardError(path, f"cannot be read: {error.strerror}") from None
     try:
         manifest = msgspec.json.decode(content, type=kind)
     except UNDECODABLE as error:

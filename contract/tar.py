@@ -192,7 +192,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def open_shard(path: Path) -> BinaryIO:
-    """Open for reading, or a ShardError that says what is missing."""
+    """Open for reading, or a ShardError that says what is in the way."""
     try:
         return path.open("rb")
     except FileNotFoundError:
@@ -201,3 +201,5 @@ def open_shard(path: Path) -> BinaryIO:
         ) from None
     except IsADirectoryError:
         raise ShardError(path, "is a folder", fix="name a .tar in it") from None
+    except OSError as error:
+        raise ShardError(path, f"cannot be read: {error.strerror}") from None

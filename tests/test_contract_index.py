@@ -215,3 +215,12 @@ def test_an_index_with_an_odd_member_name_is_refused(tmp_path: Path) -> None:
     known.suffixes = ("json", "\x1b[2J")
     with pytest.raises(ShardError, match="describes no shard"):
         index.parse(hostile(known, index.index_path(shard)), index.index_path(shard), known.tar_bytes)
+
+
+def test_an_index_that_may_not_be_read_is_an_error_and_no_scan(tmp_path: Path) -> None:
+    write_shard(tmp_path / "gqa-000.tar", SUFFIXES, [])
+    path = index.index_path(tmp_path / "gqa-000.tar")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ShardError, match=r"\.tar\.idx: cannot be read: Is a directory"):
+        index.load(tmp_path / "gqa-000.tar")

@@ -52,3 +52,9 @@ def test_where_there_is_no_manifest_the_error_says_how_to_get_one(tmp_path: Path
     for folder in (tmp_path, tmp_path / "file"):
         with pytest.raises(ShardError, match="dvc pull"):
             manifest.load(folder, DataManifest)
+
+
+def test_a_manifest_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / manifest.NAME).mkdir()
+    with pytest.raises(ShardError, match=r"manifest\.json: cannot be read: Is a directory"):
+        manifest.load(tmp_path, DataManifest)

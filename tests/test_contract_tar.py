@@ -169,6 +169,13 @@ def test_a_folder_is_no_shard(tmp_path: Path) -> None:
         tar.open_shard(tmp_path)
 
 
+def test_a_shard_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "gqa-000.tar"
+    path.symlink_to(path)  # an error of the system that no user is exempt from
+    with pytest.raises(ShardError, match=r"gqa-000\.tar: cannot be read"):
+        tar.open_shard(path)
+
+
 @pytest.mark.parametrize(
     ("name", "parts"),
     [

@@ -15,7 +15,7 @@ import torch
 import webdataset
 
 from contract import codec, index, manifest, tar
-from contract.errors import FuselineError
+from contract.errors import FuselineError, ParamsError
 from contract.manifest import ExportManifest
 from data_pipeline.shards import shard_reader
 from data_pipeline.shards.shard_writer import Sample, Written, write_shard
@@ -186,9 +186,10 @@ def test_what_was_assumed_of_a_column_is_said(bare: Path, family: Path) -> None:
     assert "6 wide and 4 × 4;" in esam
 
 
-def test_a_tokenizer_that_is_not_there_is_an_error(bare: Path) -> None:
-    with pytest.raises(FuselineError, match="nowhere.json: no such tokenizer"):
-        open_shards([str(bare)], COLUMNS, tokenizer=Path("nowhere.json"), answers=ANSWERS)
+@pytest.mark.parametrize("name", ["nowhere.json", "."])
+def test_a_tokenizer_that_cannot_be_read_is_an_error(bare: Path, name: str) -> None:
+    with pytest.raises(ParamsError, match=rf"^{name}: cannot be read: [\s\S]*by --tokenizer"):
+        open_shards([str(bare)], COLUMNS, tokenizer=Path(name), answers=ANSWERS)
 
 
 def alone(folder: Path, array: np.ndarray) -> Path:

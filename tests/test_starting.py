@@ -4,11 +4,17 @@ import os
 from pathlib import Path
 
 import every_task
+import numpy as np
 import pytest
+import statements
 import synthetic
 import torch
 
-from contract.errors import FuselineError, ParamsError
+from contract import manifest
+from contract.errors import FuselineError, ParamsError, TrainingError
+from contract.manifest import DataManifest
+from contract.record import Record
+from contract.seeds import uniforms
 from training import fit, forecast, run
 from training.config import Optim
 from training.model.tasks import TASKS
@@ -92,6 +98,41 @@ def test_held_out_pictures_are_masked_as_at_the_end(every):
     made = train("rising", "tasks={mfm: {}}", mask, "development=0.3")
     scores = (made / "plots/metrics/development/mfm/explained.tsv").read_text().splitlines()
     assert float(scores[-1].split("\t")[-1]) != 0
+
+
+def test_held_out_pictures_without_a_text_to_choose_the_best_by_are_refused(tmp_path, monkeypatch):
+    def where_trained(number: int, record: Record) -> Record:
+        held = uniforms(np.array([record.id], "S8"), "development")[0] < 0.2
+        return record if held else statements.stated(number, record)
+
+    synthetic.build(tmp_path, change=where_trained)
+    monkeypatch.chdir(tmp_path)
+    both = ("tasks={vqa: {}, itc: {}}", "development=0.2")
+    for options in (["--plan"], ["--run", "runs/never"]):
+        with pytest.raises(
+            ParamsError, match=r"train\.development: holds out no text for itc.*picture_of_text"
+        ):
+            fit.main([*options, "--set", *both, "best=itc/picture_of_text"])
+    assert not Path("runs").exists()
+    train("by-answers", *both)
+
+
+def test_a_best_of_nothing_ends_training(every):
+    hardly = "masking={ratio: 0.5, ratio_end: 0.01, fill: learned}"  # in the end, no cell of the sixteen
+    with pytest.raises(TrainingError, match=r"train\.development: nothing that is held out asks for mfm/"):
+        train("hardly", "tasks={mfm: {}}", hardly, "development=0.3")
+
+
+def test_who_holds_pictures_out_of_several_datasets_is_told_that_they_may_share_some(world, capsys):
+    train("one")
+    assert "held out of one dataset" not in capsys.readouterr().err
+    known = manifest.load(Path("data"), DataManifest)
+    known.shards["toy-001"].dataset = "toy-too"
+    manifest.save(Path("data"), known)
+    train("two")
+    assert "held out of one dataset may be trained on in another" in capsys.readouterr().err
+    train("none", "development=0")
+    assert "held out of one dataset" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("settings", [(), EMA])

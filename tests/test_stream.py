@@ -365,6 +365,14 @@ def test_a_manifest_beyond_its_bounds_is_refused(own, field, value):
         shards(own)
 
 
+def test_a_tokenizer_that_may_not_be_read_is_an_error(own):
+    path = own / "data" / "tokenizer.json"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ShardError, match=r"tokenizer\.json: cannot be read: Is a directory"):
+        shards(own, ["vit"])
+
+
 def test_a_tokenizer_file_that_is_none_is_refused(own):
     path = own / "data" / "tokenizer.json"
     path.write_text("[]")

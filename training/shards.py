@@ -179,7 +179,7 @@ def _check_whole(folder: Path, chosen: list[Path], data: DataManifest, split: st
 
 def _check_tokenizer(path: Path, data: DataManifest) -> int:
     """The size of the tokenizer's vocabulary, once it is the file that the manifest names."""
-    found = sha256_file(path) if path.is_file() else "no such file"
+    found = _digest(path)
     if found != data.tokenizer.sha256:
         raise MismatchError(
             path,
@@ -192,6 +192,15 @@ def _check_tokenizer(path: Path, data: DataManifest) -> int:
         return int(Tokenizer.from_file(str(path)).get_vocab_size())
     except Exception as error:  # the library raises nothing narrower
         raise MismatchError(path, f"is no tokenizer: {error}", fix="rebuild the shards") from None
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except FileNotFoundError:
+        return "no such file"
+    except OSError as error:
+        raise ShardError(path, f"cannot be read: {error.strerror}") from None
 
 
 def _open(path: Path, source: Source, tars: Tars) -> Shard:

@@ -3,6 +3,7 @@
 import torch
 from msgspec import structs
 
+from contract.errors import TrainingError
 from training.config import Train
 from training.model.model import FusionModel
 from training.model.tasks import TASKS
@@ -21,10 +22,15 @@ def score(
     state: State,
     ledger: Ledger,
 ) -> State:
-    """The state with the score of the weights as they are now, or of their running mean."""
+    """The state with the score of the weights as they are now, or of their running mean.
+
+    TrainingError where nothing held out asks for the measure that is to choose the best checkpoint.
+    """
     known, measure = held.left_out(), goal(job.settings)
     with averaging.averaged(optimizer):
         scores = held_out(model, held, job.where)
+    if measure not in scores:
+        raise _nothing_asked(measure)
     state = judged(state, scores[measure])
     ledger.tell_skipped(known, held.left_out())
     ledger.tell_scores(state.step, scores)
@@ -58,12 +64,20 @@ def given_up(state: State, settings: Train) -> bool:
     return settings.patience is not None and state.stale >= settings.patience
 
 
+def _nothing_asked(measure: str) -> TrainingError:
+    return TrainingError(
+        "train.development",
+        f"nothing that is held out asks for {measure}, which chooses the best checkpoint",
+        fix="start a new run with a larger share, or with another measure as train.best",
+    )
+
+
 @torch.inference_mode()
 def held_out(model: FusionModel, stream: Stream, where: torch.device) -> dict[str, float]:
-    """Every measure over the held-out part of the training pictures."""
+    """Every measure that something asks for in the held-out part of the training pictures."""
     model.eval()
     stream.position = 0
     sums = Sums()
     for batch in stream.on(where):
         step.count(sums, model(batch))
-    return sums.means()
+    return {name: mean for name, mean in sums.means().items() if sums.measures[name][1]}

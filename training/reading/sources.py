@@ -124,17 +124,22 @@ def _bare(
     answers: Sequence[str],
 ) -> Source:
     """All that can be known of tars alone: each is of the split that was asked for, and of one dataset."""
-    if not tokenizer.is_file():
-        raise ParamsError(tokenizer, "no such tokenizer", fix="name a tokenizer.json by --tokenizer")
-    folder = shards[0].parent
+    folder, words = shards[0].parent, TokenizerFacts(tokenizer.name, _digest(tokenizer))
     facts = ShardFacts(folder.resolve().name, split, samples=0, bytes=0, sha256="")
-    words = TokenizerFacts(tokenizer.name, sha256_file(tokenizer))
     data = DataManifest(1, record.fingerprint(), words, list(answers), {path.stem: facts for path in shards})
     if beside is None and not _self_contained(shards):
         beside = folder.parent / FEATURES
     source = Source(folder, data, tokenizer, {}, beside, listed=False)
     with closing(Tars()) as tars:
         return replace(source, features={name: _column(tars, source, shards, name) for name in columns})
+
+
+def _digest(tokenizer: Path) -> str:
+    try:
+        return sha256_file(tokenizer)
+    except OSError as error:
+        fix = "name a tokenizer.json by --tokenizer"
+        raise ParamsError(tokenizer, f"cannot be read: {error.strerror}", fix=fix) from None
 
 
 def _self_contained(shards: Sequence[Path]) -> bool:

@@ -20,6 +20,8 @@ def announce(session: Session, where: torch.device, world: World) -> None:
     )
     for note in shards.notes:
         print(f"note     {note}", file=sys.stderr)
+    if settings.development and len(stream.datasets) > 1:
+        print("note     a picture held out of one dataset may be trained on in another", file=sys.stderr)
     if settings.tasks.hides_objects:
         print("note     is what is hidden gone? `python -m training.probe --masked` tells", file=sys.stderr)
     for name, known in shards.features.items():

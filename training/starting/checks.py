@@ -11,6 +11,7 @@ from training.model.tasks import TASKS
 from training.modules import filling
 from training.objectives import memory_bank
 from training.optimizing import loop, optim
+from training.optimizing.development import goal
 from training.stream import Stream
 
 
@@ -47,6 +48,8 @@ def check_run(settings: Train, model: FusionModel, stream: Stream, development: 
         task: texts_of(stream.shards, stream.datasets, need(task).counted) for task in settings.tasks.chosen
     }
     _check_texts(stream, texts)
+    if development is not None:
+        _check_goal(settings, development)
     _check_banks(settings, stream, texts["region"] if settings.tasks.region else 0)
 
 
@@ -71,6 +74,18 @@ def _check_texts(stream: Stream, texts: dict[str, int | None]) -> None:
                 f"no picture has a text for {task}, which would be trained on nothing",
                 fix=f"take {task} out of train.tasks, or name shards that have such texts",
             )
+
+
+def _check_goal(settings: Train, held: Stream) -> None:
+    """A mean over nothing would call the first epoch the best."""
+    task, *_ = goal(settings).partition("/")
+    if texts_of(held.shards, held.datasets, need(task).counted) == 0:
+        raise ParamsError(
+            "train.development",
+            f"holds out no text for {task}, whose {goal(settings)} chooses the best checkpoint",
+            found=f"{len(held)} pictures, none with such a text",
+            fix="a larger share, or another measure as train.best",
+        )
 
 
 def _check_banks(settings: Train, stream: Stream, with_box: int | None) -> None:
