@@ -14,8 +14,10 @@ from contract.errors import MismatchError, ParamsError, ShardError
 from contract.files import sha256_file
 from contract.index import index_path
 from contract.record import Negatives, Text
+from training.batching.mined import Mined
 from training.config import Masking
 from training.reading.meter import shares
+from training.reading.tars import Tars
 from training.shards import open_shards
 from training.stream import Stream
 
@@ -481,5 +483,11 @@ def test_the_meter_knows_every_cause_and_its_shares_are_whole(world):
     assert sum(shares(before, stream.meter.seconds).values()) == 0
     list(stream)
     spent = shares(before, stream.meter.seconds)
-    assert spent.pop("device") == 0  # nothing is copied to the CPU
+    assert spent.pop("copy") == spent.pop("device") == 0  # nothing travels to the CPU
     assert all(spent.values()) and sum(spent.values()) == pytest.approx(1)
+
+
+def test_decoding_of_negatives_is_metered(world):
+    opened, tars = shards(world), Tars()
+    Mined(opened, tars, 1).read(opened.shards[0], 0)
+    assert tars.meter.seconds["decode"] > 0

@@ -134,6 +134,13 @@ def test_what_was_packed_has_left_its_memory_when_it_is_handed_out(shards):
         assert equal(batch, replace(of, features=seen(of)))
 
 
+def test_gathering_what_travels_is_metered(shards):
+    for packed in (True, False):
+        meter = Meter()
+        list(Transfer(CPU, meter, packed).ahead((batch.position, batch) for batch in masked(shards)))
+        assert (meter.seconds["copy"] > 0) == packed
+
+
 def test_an_error_of_the_reader_comes_in_its_turn(shards):
     def broken() -> Batches:
         yield 8, masked(shards)[0]

@@ -299,8 +299,8 @@ class Train(Strict, frozen=True):
     """All of `train`. inputs: role → feature column; the first gives the grid; none is the blind model. The
     second may be `text`: each text is then fused with its picture.
 
-    development: share of the training pictures that is never trained on and chooses the best checkpoint. It is
-    drawn by key: a picture that another dataset holds under a key of its own may be trained on as that one's.
+    development: share of the training pictures that is never trained on and chooses the best checkpoint. It
+    is drawn by key: a picture that another dataset holds under its own key may be trained on as that one's.
     """
 
     tasks: Tasks = Tasks(vqa=Vqa())

@@ -39,9 +39,13 @@ class Mined:
         if path not in self._open:
             self._open[path] = self._load(path, shard)
         member = self._open[path]
-        where = member.where(row)
         with Reader(self._tars) as reader:
-            found = codec.decode_negatives(reader.payload(member, row), where)
+            payload = reader.payload(member, row)
+        with self._tars.meter.measure("decode"):
+            return self._decoded(payload, member.where(row))
+
+    def _decoded(self, payload: memoryview, where: str) -> Negatives:
+        found = codec.decode_negatives(payload, where)
         if not all(self._known(text) for of in found.texts.values() for text in of.swapped):
             raise ShardError(where, "holds a token that the tokenizer does not know", fix="mine again")
         return found

@@ -53,10 +53,14 @@ class Transfer:
         position, batch = next(batches, (None, None))
         if position is None or batch is None:
             return None if position is None else Sent(position, None)
-        source = pack(batch, self._pools) if self._packed else batch
+        source = self._pack(batch) if self._packed else batch
         with torch.cuda.stream(self._stream):
             moved = source.to(self._device, non_blocking=True)
             return Sent(position, moved, source, self._stream.record_event() if self._stream else None)
+
+    def _pack(self, batch: Batch) -> Packed:
+        with self._meter.measure("copy"):
+            return pack(batch, self._pools)
 
     def _receive(self, sent: Sent) -> Batch | None:
         """Wait for the copies and let go what they read; what they wrote is the step's from now on."""

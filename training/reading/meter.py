@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-CAUSES = ("disk", "check", "decode", "assemble", "device")
+CAUSES = ("disk", "check", "decode", "assemble", "copy", "device")
 
 
 class Meter:
-    """Seconds of all threads together. disk: reads, page cache or not; check: hashes; decode: records;
-    assemble: texts, masks and boxes into tensors; device: the step's wait for copies onto it.
+    """Seconds of all threads together. disk: reads, page cache or not; check: hashes; decode: records and
+    negatives; assemble: texts, masks and boxes into tensors; copy: visible tokens together, before they
+    travel; device: the step's wait for what travels onto it.
     """
 
     def __init__(self) -> None:
