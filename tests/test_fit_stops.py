@@ -12,7 +12,7 @@ import pytest
 import synthetic
 from safetensors.numpy import load_file
 
-from contract import index
+from contract import index, tar
 from contract.errors import ShardError
 from training import fit
 from training.optimizing import checkpoint
@@ -93,6 +93,25 @@ def test_a_damaged_picture_is_left_out_named_and_counted(world, capsys):
     fit.main(["--run", "runs/skipped", "--set", "development=0", "on_error=skip"])
     assert "p0000.vit.npy is damaged" in capsys.readouterr().err
     assert Path("runs/skipped/plots/metrics/train/skipped.tsv").read_text().splitlines()[-1].endswith("1.0")
+
+
+@pytest.mark.parametrize("folder", ["data", "features/vit"])
+def test_what_no_index_vouches_for_is_left_out_named_and_counted_too(world, capsys, folder):
+    path = Path(folder, "toy-000.tar")
+    content = bytearray(path.read_bytes())
+    content[int(index.load(path).rows["offset"][1, 0]) + tar.BLOCK] = 0
+    path.write_bytes(content)
+    index.index_path(path).unlink()
+    with pytest.raises(ShardError, match=r"p0004\."):
+        fit.main(["--run", "runs/stopped", "--set", "development=0"])
+    assert not Path("runs").exists()
+    skip = ["development=0", "on_error=skip"]
+    fit.main(["--run", "runs/skipped", "--set", *skip, "optim.epochs=1"])
+    assert "p0004." in capsys.readouterr().err
+    assert Path("runs/skipped/plots/metrics/train/skipped.tsv").read_text().splitlines()[-1].endswith("1.0")
+    fit.main(["--resume", "runs/skipped"])
+    with pytest.raises(ShardError, match=r"p0004\."):
+        fit.main(["--resume", "runs/skipped", "--set", "on_error=stop"])
 
 
 def test_a_plan_tells_the_first_and_the_last_keys_and_trains_nothing(world, monkeypatch, capsys):

@@ -101,12 +101,14 @@ def open_shards(
     features: Path | None = None,
     tokenizer: Path | None = None,
     answers: Sequence[str] | None = None,
+    on_error: str = "stop",
 ) -> ShardSet:
     """Open the shards of one split. columns: names of the feature columns that will be read.
 
     A shard of another split is left out when a glob or folder named it, and an error when it was named
     itself, unless `allow_split`. features: the folder of the columns, if not `features` beside `data`.
-    tokenizer, answers: of shards without a manifest, whose every other word is taken as it is.
+    tokenizer, answers: of shards without a manifest, whose every other word is taken as it is. on_error: as
+    of the stream; without an index every record is read here, and `skip` leaves to it those that cannot be.
     """
     named = expand(patterns)
     folder = _one_folder(named)
@@ -129,7 +131,7 @@ def open_shards(
         )
     vocabulary = _check_tokenizer(source.tokenizer, data)
     with closing(Tars()) as tars, ThreadPoolExecutor(OPENERS, "open") as openers:
-        shards = list(openers.map(lambda path: _open(path, source, tars), chosen))
+        shards = list(openers.map(lambda path: _open(path, source, tars, on_error == "skip"), chosen))
     return ShardSet(source, shards, len(named) - len(chosen), vocabulary)
 
 
@@ -203,25 +205,29 @@ def _digest(path: Path) -> str:
         raise ShardError(path, f"cannot be read: {error.strerror}") from None
 
 
-def _open(path: Path, source: Source, tars: Tars) -> Shard:
+def _open(path: Path, source: Source, tars: Tars, skips: bool) -> Shard:
     whole, facts = index.load(path), source.data.shards[path.stem]
     if source.listed:
         check_facts(path, whole, source.data.shards)
     records = whole.only(["json"], path)
     if not records.hashed:
-        complete_records(tars, path, records)
+        complete_records(tars, path, records, skips)
     records = records.lean(RECORD_FIELDS)
-    columns = {name: _open_column(name, path, whole, records, source, tars) for name in source.features}
+    columns = {
+        name: _open_column(name, path, whole, records, source, tars, skips) for name in source.features
+    }
     return Shard(path, facts.dataset, facts.split, records, facts.index or fingerprint(whole), columns)
 
 
-def _open_column(name: str, shard: Path, whole: Index, records: Index, source: Source, tars: Tars) -> Column:
+def _open_column(
+    name: str, shard: Path, whole: Index, records: Index, source: Source, tars: Tars, skips: bool
+) -> Column:
     """whole: the index of the record shard with every member, among them perhaps the column's."""
     path, known = source.column(name, shard), source.features[name]
     tar = whole if path == shard else _beside(path, shard, records, known)
     found = tar.only(known.suffixes, path)
     if path == shard or not found.hashed:  # where several columns share a row, its flags are of none
-        complete_column(tars, path, found, known)
+        complete_column(tars, path, found, known, skips)
     facts = known.shards.get(path.stem)
     stated = facts.index if facts else ""
     return Column(path, found.lean(COLUMN_FIELDS, records.names), stated or fingerprint(tar))

@@ -20,6 +20,7 @@ def from_command(options: argparse.Namespace, settings: Train) -> ShardSet:
         features=options.features,
         tokenizer=options.tokenizer,
         answers=read_answers(options.answers) if options.answers else None,
+        on_error=settings.on_error,
     )
     if shards.source.listed and (options.tokenizer or options.answers):
         raise ParamsError(
@@ -41,4 +42,5 @@ def from_run(current: Run) -> ShardSet:
         features=Path(stored.features) if stored.features else None,
         tokenizer=current.folder / "tokenizer.json",
         answers=stored.answers,
+        on_error=current.settings.on_error,
     )
