@@ -1,6 +1,7 @@
 """Several processes train what one would: the same rows, the same losses, from any resume to any other."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -16,12 +17,13 @@ import msgspec
 import numpy as np
 import pytest
 import several_fits
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from contract import index
-from contract.errors import ParamsError, ShardError
+from contract.errors import ParamsError, ShardError, TrainingError
 from training import distributed, fit
 from training.batching.mixture import endless, one_pass, shared
 from training.batching.steps import by_step
@@ -30,6 +32,7 @@ from training.optimizing import checkpoint
 from training.optimizing.account import Account
 from training.optimizing.checkpoint import State, Sums
 from training.optimizing.ledger import Ledger
+from training.optimizing.step import finite
 from training.shards import open_shards
 from training.starting import session
 from training.stream import Stream
@@ -42,6 +45,7 @@ TASKS = (
     "itm: {swapped: 1, sources: {similar: 1, random: 1, swapped: 1, masked: 1}}, "
     "region: {bank: {slots: 40, warmup: 2}, masked: true}, cir: {}, mfm: {}}"
 )
+CPU = torch.device("cpu")
 SETTINGS = [
     TASKS,
     "optim={epochs: 2, batch: 8, accumulate: 4, learning_rate: 0.003}",
@@ -154,6 +158,24 @@ def test_a_world_is_known_by_what_torchrun_sets(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert distributed.find() == World(3, 4, 1)
+    monkeypatch.setenv("RANK", "4")
+    with pytest.raises(ParamsError, match=r"RANK=4\n.*below WORLD_SIZE=4"):
+        distributed.find()
+
+
+@pytest.mark.parametrize("given", [{}, {"MASTER_ADDR": "localhost", "MASTER_PORT": "none"}])
+def test_a_process_that_does_not_know_where_the_others_are_says_so(monkeypatch, given):
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", **given}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ParamsError, match="start it by torchrun"), distributed.joined(World(0, 2), CPU):
+        pass
+
+
+def test_numbers_that_are_not_finite_are_said_by_a_process_without_a_part_of_the_step():
+    with pytest.raises(TrainingError, match=r"gradient's norm is nan\n.*pictures of another process"):
+        finite("gradient's norm", math.nan, [])
 
 
 def test_processes_that_cannot_share_a_step_evenly_are_refused(toy, monkeypatch):

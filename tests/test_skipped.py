@@ -7,7 +7,7 @@ import pytest
 import synthetic
 
 from contract import index
-from contract.errors import ShardError
+from contract.errors import ParamsError, ShardError
 from training import fit
 from training.optimizing import checkpoint
 from training.shards import open_shards
@@ -86,3 +86,9 @@ def test_what_is_read_ahead_is_not_told_yet(world: Path, ahead: int) -> None:
     keys = list(chain.from_iterable(shard.index.keys() for shard in opened.shards))
     ends = sorted(keys.index(synthetic.key(number)) // 4 for number in DAMAGED)
     assert told == [sum(end <= batch for end in ends) for batch in range(10)]
+
+
+@pytest.mark.parametrize("name", ["a", "0", "0:", "0:1:2", "0:x", "-1:0", "0:1:anchor:", "0:" + "9" * 5000])
+def test_a_name_of_no_picture_is_refused(world: Path, name: str) -> None:
+    with pytest.raises(ParamsError, match="skipped: names no picture"):
+        Stream(open_shards(["data"], ["vit"]), ["vqa"], batch=2, skipped=["0:1:anchor", name])

@@ -221,6 +221,8 @@ def test_more_negatives_than_were_mined_are_refused(own):
         ({"rank": -1}, "rank: .*from 0 to 0"),
         ({"datasets": {"toy": 0}}, "datasets.toy: .*"),
         ({"position": -8}, "position: .*at least 0"),
+        ({"batch": 2.5}, "batch: .*a whole number"),
+        ({"stop": 8.0}, "stop: .*a whole number"),
         ({"stop": -1}, "stop: .*"),
         ({"negatives": -1}, "negatives: .*"),
         ({"text_negatives": -1}, "text_negatives: .*"),

@@ -92,7 +92,16 @@ def find() -> World:
             expected=", ".join(VARIABLES),
             fix="start it by torchrun, or unset RANK",
         )
-    return World(*(int(found[name]) for name in VARIABLES))
+    world = World(*(int(found[name]) for name in VARIABLES))
+    if world.rank >= world.size:
+        raise ParamsError(
+            "the environment",
+            "gives this process a rank that is none",
+            found=f"RANK={world.rank}",
+            expected=f"below WORLD_SIZE={world.size}",
+            fix="start it by torchrun, or unset RANK",
+        )
+    return world
 
 
 def device(world: World, chosen: torch.device) -> torch.device:
@@ -121,7 +130,7 @@ def joined(world: World, where: torch.device) -> Iterator[None]:
     if world.size == 1:
         yield
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo", timeout=PATIENCE)
+    _meet("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo")
     try:
         with redirect_stdout(sys.stdout if world.first else None):
             yield
@@ -131,6 +140,18 @@ def joined(world: World, where: torch.device) -> Iterator[None]:
             raise
         raise SystemExit(error.status) from None
     dist.destroy_process_group()
+
+
+def _meet(backend: str) -> None:
+    try:
+        dist.init_process_group(backend, timeout=PATIENCE)
+    except (ValueError, RuntimeError) as error:  # an address is missing, wrong, or taken
+        raise ParamsError(
+            "the environment",
+            "does not lead to the other processes of this run",
+            found=str(error).splitlines()[0],
+            fix="start it by torchrun",
+        ) from None
 
 
 @contextmanager

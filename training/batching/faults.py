@@ -1,18 +1,18 @@
 """What to do about a picture that cannot be read: stop, or leave it out, counted and named, up to a limit."""
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
 from msgspec import Struct
 
-from contract.errors import ShardError, unknown_name
+from contract.errors import ParamsError, ShardError, unknown_name
 from training.shards import Place
 
 T = TypeVar("T")
 POLICIES = ("stop", "skip")
-
-
 ANCHOR = "anchor"  # the end of a fault's name, where it is one of an anchor
+NAME = re.compile(rf"([0-9]{{1,10}}):([0-9]{{1,10}})(?::{ANCHOR})?")
 
 
 class Fault(Struct):
@@ -106,8 +106,11 @@ class Faults:
 
 
 def _place(name: str) -> Place:
-    shard, row, *_ = name.split(":")
-    return Place(int(shard), int(row))
+    found = NAME.fullmatch(name)
+    if found is None:
+        expected = f"shard:row or shard:row:{ANCHOR}, both by number"
+        raise ParamsError("skipped", "names no picture that was left out", found=name, expected=expected)
+    return Place(int(found[1]), int(found[2]))
 
 
 def attempt(read: Callable[[Place], T], place: Place, anchor: bool = False) -> T | Fault:

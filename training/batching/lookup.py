@@ -23,7 +23,8 @@ class Lookup:
 
     def find(self, keys: Sequence[str]) -> list[tuple[int, int] | None]:
         """(shard, row) of each key; None where none of the shards holds it."""
-        wanted = np.array([key.encode("ascii", "replace") for key in keys], f"S{KEY_BYTES}")
+        # A byte more than a key may have: cut there, a longer one is still none of them.
+        wanted = np.array([key.encode("ascii", "replace") for key in keys], f"S{KEY_BYTES + 1}")
         hashes = hash_keys(wanted)
         first = np.searchsorted(self._hashes, hashes)
         return [self._there(*of_key) for of_key in zip(wanted, hashes, first, strict=True)]

@@ -112,13 +112,14 @@ def count(sums: Sums, outcomes: Mapping[str, Outcome]) -> None:
 
 
 def finite(what: str, number: float, batches: Collection[Batch]) -> float:
-    """The number, or the error that names the pictures it came of."""
+    """The number, or the error that names the pictures it came of; those of other processes they name."""
     if math.isfinite(number):
         return number
+    at = f" at position {max(batch.position for batch in batches)}" if batches else ""
     raise TrainingError(
         "training",
-        f"the {what} is {number} at position {max(batch.position for batch in batches)}",
-        found=f"pictures {', '.join(key for batch in batches for key in batch.keys)}",
+        f"the {what} is {number}{at}",
+        found=f"pictures {', '.join(key for batch in batches for key in batch.keys) or 'of another process'}",
         fix="look at them with `python -m data_pipeline show`; lower train.optim.learning_rate",
     )
 
