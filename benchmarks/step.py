@@ -1,11 +1,10 @@
 """Where the time and the memory of a training step go, by preset, without the reading.
 
 Batches are the first of the shards named by --shards (after `make demo`), at the demo's sizes or with ViT-B
-features and a model as wide put in their place. At those sizes only the presets run whose step takes
-seconds. Each preset runs in a process of its own with one thread:
-its peak of resident memory, its steps' time (median), and by torch.profiler the share of it outside matrix
-products and attention. What a step with `gated` fusion costs more than one with `none` is taken from steps
-that alternate (minima).
+features and a model as wide put in their place; at those sizes only the presets run whose step takes seconds.
+Each preset runs in a process of its own with one thread: its peak of resident memory, its steps' time
+(median), and by torch.profiler the share of it outside matrix products and attention. What a step with
+`gated` fusion costs more than one with `none` is taken from steps that alternate (minima).
 """
 
 import argparse
