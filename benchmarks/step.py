@@ -1,10 +1,10 @@
 """Where the time and the memory of a training step go, by preset, without the reading.
 
 Batches are the first of the shards named by --shards (after `make demo`), at the demo's sizes or with ViT-B
-features and a model as wide put in their place. Each preset runs in a process of its own with one thread:
-its peak of resident memory, its steps' time (median), and by torch.profiler the share of it outside matrix
-products and attention. What a step with `gated` fusion costs more than one with `none` is taken from steps
-that alternate (minima).
+features and a model as wide put in their place; at those sizes only the presets run whose step takes seconds.
+Each preset runs in a process of its own with one thread: its peak of resident memory, its steps' time
+(median), and by torch.profiler the share of it outside matrix products and attention. What a step with
+`gated` fusion costs more than one with `none` is taken from steps that alternate (minima).
 """
 
 import argparse
@@ -43,8 +43,9 @@ CPU = torch.device("cpu")
 WARMUP, STEPS, BATCHES, TURNS = 1, 3, 2, 2
 COMPARED = "vqa"  # the preset whose fusions are compared
 VIT_B = {"grid": {"grid": 14, "cls": True, "width": 768}, "pixel": {"grid": 16, "cls": False, "width": 256}}
-LARGE = ["model.hidden=768", "model.heads=12", "optim.batch=4", "optim.accumulate=1", "development=0"]
+LARGE = ["model.hidden=768", "model.heads=12", "optim.batch=16", "optim.accumulate=1", "development=0"]
 SIZES: dict[str, list[str]] = {"demo": ["development=0"], "vit_b": LARGE}
+QUICK = {"vqa", "region"}  # presets that are measured at ViT-B's sizes too
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_scaled_dot_product")
 SHOWN = 5  # operators of the printed profile
 
@@ -75,7 +76,7 @@ def main() -> None:
         return
     figures: list[Figure] = []
     for size in options.sizes:
-        for name in options.presets:
+        for name in options.presets if size == "demo" else set(options.presets) & QUICK:
             figures += described(name, size, apart(name, size, options.shards))
     report.write("step", figures)
 

@@ -4,11 +4,13 @@ import argparse
 import io
 import json
 import os
+import resource
 import shutil
 import signal
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import chdir, closing, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,14 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract import codec, index, tar
-from contract.errors import FuselineError, ShardError, TrainingError
+from contract.errors import FuselineError, ParamsError, ShardError, TrainingError
 from contract.index import index_path
 from contract.record import Text
 from data_pipeline.stages import export, verify
 from training import fit
 from training.batching.emptiness import Emptiness
 from training.batching.faults import POLICIES
-from training.batching.mixture import Span
+from training.batching.mixture import endless, whole_epoch
 from training.reading.members import Member, Reader
 from training.reading.tars import Tars
 from training.shards import open_shards
@@ -399,14 +401,26 @@ def test_training_on_nothing_that_can_be_read_ends(own, options):
         list(stream)
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.data())
-def test_nothing_is_given_up_while_a_dataset_may_still_give_something(rows, data):
-    emptiness, gone = Emptiness(rows), [0] * len(rows)
-    turns = st.tuples(st.integers(0, len(rows) - 1), st.integers(1, 4), st.booleans())
-    for dataset, count, empty in data.draw(st.lists(turns, max_size=30)):
-        gone[dataset] = gone[dataset] + count if empty else 0
-        expected = not any(left < of for left, of in zip(gone, rows, strict=True))
-        assert emptiness.everywhere(Span(dataset, 0, count, 0), empty) == expected
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 4)), min_size=1, max_size=3),
+    st.integers(1, 4),
+    st.integers(0, 20),
+)
+def test_a_run_has_an_epoch_of_every_dataset_within_so_many_rows_of_anywhere(datasets, batch, at):
+    rows, weights = zip(*datasets, strict=True)
+    within = whole_epoch(rows, weights, batch)
+    taken = [0] * len(rows)
+    for span in islice(endless(weights, batch, at * batch), within // batch):
+        taken[span.dataset] += span.rows
+    assert all(seen >= of for seen, of in zip(taken, rows, strict=True))
+
+
+@given(st.integers(1, 9), st.integers(0, 5), st.lists(st.booleans(), max_size=30))
+def test_nothing_is_given_up_before_every_picture_has_given_nothing(within, begun, empty):
+    emptiness, since = Emptiness(within, begun), begun
+    for position, nothing in enumerate(empty, begun + 1):
+        since = since if nothing else position
+        assert emptiness.everywhere(position, nothing) == (position - since >= within)
 
 
 def turns(folder: Path, **options) -> dict[int, tuple]:
@@ -551,3 +565,47 @@ def test_a_file_in_use_stays_open(own):
     del first, held
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(descriptor)
+
+
+@contextmanager
+def room_for(files: int) -> Iterator[None]:
+    """The process can open so many files and no more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[0], 256), before[1]))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(files):
+            os.close(taken.pop())
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_where_the_system_opens_no_more_files_others_make_room(own):
+    tars = Tars(most=100)
+    with room_for(2):
+        for path in sorted(own.rglob("*.tar")):
+            assert os.pread(tars.open(path).descriptor, 512, 0)
+    tars.close()
+
+
+def test_a_lack_of_room_is_said_and_costs_no_picture(own):
+    opened = open_shards([str(own / "data")], ["vit"])
+    stream = Stream(opened, ["vqa"], batch=2, stop=8, on_error="skip")
+    with room_for(0), pytest.raises(ParamsError, match=r"ulimit -n[\s\S]*Too many open files"):
+        list(stream)
+    assert not stream.left_out()
+
+
+def test_a_stream_that_ended_leaves_no_file_open(own):
+    before = set(Path("/dev/fd").iterdir())
+    streams = [Stream(open_shards([str(own / "data")], ["vit"]), ["vqa"], batch=2, stop=8) for _ in range(3)]
+    for stream in streams:
+        list(stream)
+        next(iter(stream), None)
+    assert set(Path("/dev/fd").iterdir()) == before

@@ -1,6 +1,7 @@
 """Streams that overlap share one collector: the last to end gives it back what was there, and its pace."""
 
 import gc
+import weakref
 
 from training.batching.garbage import SELDOM, collecting_seldom
 
@@ -17,3 +18,25 @@ def test_the_last_one_out_ends_it() -> None:
     second.__exit__(None, None, None)
     assert gc.get_freeze_count() == 0
     assert gc.get_threshold() == often
+
+
+def test_what_is_dropped_between_two_streams_is_collected() -> None:
+    class Dropped:
+        pass
+
+    with collecting_seldom():
+        dropped = Dropped()
+        dropped.itself = dropped
+        gone = weakref.ref(dropped)
+        del dropped
+        with collecting_seldom():
+            gc.collect()
+            assert gone() is None
+
+
+def test_what_somebody_else_has_frozen_stays_so() -> None:
+    gc.freeze()
+    with collecting_seldom():
+        pass
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()

@@ -1,6 +1,8 @@
 """The stream: complete, the same whatever the threads and the start, and never silently wrong."""
 
 import json
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -15,6 +17,7 @@ from contract.files import sha256_file
 from contract.index import index_path
 from contract.record import Negatives, Text
 from training.batching.mined import Mined
+from training.batching.steps import by_step
 from training.config import Masking
 from training.reading.meter import shares
 from training.reading.tars import Tars
@@ -428,6 +431,20 @@ def test_two_datasets_may_use_one_key(own):
     batches = taken(Stream(shards(own, ["vit"]), ["vqa"], batch=2, negatives=2), 4)
     assert all((batch.neg_picture >= 0).all() and len(read_from(batch)) == 1 for batch in batches)
     assert len({(*read_from(batch), key) for batch in batches for key in batch.keys[:2]}) == 8
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_whose_turns_are_all_unreadable_keeps_step_with_the_other(own, rank):
+    """Of two datasets by turns and two processes, each process has the turns of one."""
+    two_datasets(own)
+    opened = shards(own, ["vit"])
+    lost = next(shard for shard in opened.shards if shard.dataset == "toy0")
+    lost.columns["vit"].path.unlink()
+    stream = Stream(opened, ["vqa"], batch=2, on_error="skip", rank=rank, world=2)
+    with closing(stream.turns(torch.device("cpu"))) as turns:
+        steps = list(islice(by_step(turns, 0, rows=4, parts=2), 12))
+    assert [len(step) for step in steps] in ([0] * 12, [1] * 12)
+    assert stream.position == 48
 
 
 def test_datasets_take_turns_by_their_weights(own):

@@ -28,7 +28,7 @@ from training.batching.eligible import Eligible, eligible, weigh
 from training.batching.emptiness import Emptiness
 from training.batching.faults import Faults, Unreadable
 from training.batching.garbage import collecting_seldom
-from training.batching.mixture import Span, endless, one_pass, shared
+from training.batching.mixture import Span, endless, one_pass, shared, whole_epoch
 from training.batching.needs import NEEDS, Need, need
 from training.batching.plan import Change, Plan, Planner
 from training.batching.tokenising import tokenised
@@ -144,11 +144,30 @@ class Stream:
 
     def on(self, device: torch.device) -> Generator[Batch, None, None]:
         """The batches on a device; to a CUDA device each is copied while the step works on the one before."""
+        emptiness = self.emptiness()
+        with closing(self.turns(device)) as turns:
+            for end, batch in turns:
+                if batch is not None:
+                    yield batch
+                if emptiness.everywhere(end, batch is None):
+                    raise self.unreadable()
+
+    def turns(self, device: torch.device) -> Batches:
+        """(position, batch) of every turn of this process, also of one of which nothing can be read: None.
+
+        The position is that of all processes, once each had its turn.
+        """
         with closing(self._moved(device)) as batches:
             while (turn := self._next(batches)) is not None:
                 self.position, batch = turn
-                if batch is not None:
-                    yield batch
+                yield self.position, batch
+
+    def emptiness(self) -> Emptiness:
+        """Of all processes, from here on."""
+        rows = [len(dataset) for dataset in self.datasets]
+        if self.stop is not None or not rows:
+            return Emptiness(sum(rows), self.position)
+        return Emptiness(whole_epoch(rows, self.weights, self.batch), self.position)
 
     def _next(self, batches: Batches) -> tuple[int, Batch | None] | None:
         started = time.perf_counter()
@@ -166,30 +185,28 @@ class Stream:
     def _batches(self) -> Batches:
         if not len(self):
             raise ShardError(self.shards.folder, "no picture has a text for the tasks of this run")
-        emptiness = Emptiness([len(dataset) for dataset in self.datasets])
         with (
+            closing(self),
             ThreadPoolExecutor(self.threads, "columns") as columns,
             ThreadPoolExecutor(1, "plan") as planner,
             collecting_seldom(),
         ):
             begun = (
-                (span, end, planner.submit(self._assemble, span, columns))
+                (end, planner.submit(self._assemble, span, columns))
                 for span, end in shared(self.spans(), self.rank, self.world)
             )
             pending = deque(islice(begun, self.ahead))
             try:
                 while pending:
-                    span, end, assembled = pending.popleft()
+                    end, assembled = pending.popleft()
                     pending.extend(islice(begun, 1))
-                    batch = assembled.result()
-                    if emptiness.everywhere(span, batch is None):
-                        raise self._unreadable()
-                    yield end, batch
+                    yield end, assembled.result()
             finally:
-                for _, _, assembled in pending:
+                for _, assembled in pending:
                     assembled.cancel()
 
-    def _unreadable(self) -> ShardError:
+    def unreadable(self) -> ShardError:
+        """What to raise where there is nothing left to read."""
         return ShardError(
             self.shards.folder,
             f"nothing of {', '.join(dataset.dataset for dataset in self.datasets)} can be read",
@@ -197,7 +214,7 @@ class Stream:
         )
 
     def close(self) -> None:
-        """Close the shards' files."""
+        """Close the shards' files; they are opened again when they are read again."""
         self._tars.close()
 
     def left_out(self) -> dict[str, str]:

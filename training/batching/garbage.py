@@ -13,7 +13,7 @@ class _Inside:
 
     def __init__(self) -> None:
         self.many, self.lock = 0, Lock()
-        self.often = gc.get_threshold()
+        self.often, self.frozen = gc.get_threshold(), 0
 
 
 _inside = _Inside()
@@ -21,8 +21,8 @@ _inside = _Inside()
 
 @contextmanager
 def collecting_seldom() -> Iterator[None]:
-    """Inside, the collector passes over all objects that exist now, which outlive what follows anyway, and
-    looks seldom at those that come.
+    """Inside, the collector passes over all objects that exist when the first one enters, which outlive what
+    follows anyway, and looks seldom at those that come.
 
     Records are thousands of lists a second: at its usual pace it would go through all that the imports left
     behind, and through records that are still wanted, for as long as it takes to read the features. The last
@@ -30,15 +30,16 @@ def collecting_seldom() -> Iterator[None]:
     """
     with _inside.lock:
         if not _inside.many:
-            _inside.often = gc.get_threshold()
+            _inside.often, _inside.frozen = gc.get_threshold(), gc.get_freeze_count()
+            gc.freeze()
+            gc.set_threshold(SELDOM, *_inside.often[1:])
         _inside.many += 1
-        gc.freeze()
-        gc.set_threshold(SELDOM, *_inside.often[1:])
     try:
         yield
     finally:
         with _inside.lock:
             _inside.many -= 1
             if not _inside.many:
-                gc.unfreeze()
                 gc.set_threshold(*_inside.often)
+                if not _inside.frozen:  # by somebody else, who would not have it undone
+                    gc.unfreeze()

@@ -46,6 +46,12 @@ def endless(weights: Sequence[int], batch: int, position: int) -> Iterator[Span]
         yield Span(dataset, done * batch, batch, (number + 1) * batch)
 
 
+def whole_epoch(rows: Sequence[int], weights: Sequence[int], batch: int) -> int:
+    """Rows of a run, from wherever in it, among which each dataset has an epoch of its own at least."""
+    rounds = max(-(-of * gcd(*weights) // (batch * weight)) for of, weight in zip(rows, weights, strict=True))
+    return (rounds + 1) * batch * sum(weights) // gcd(*weights)
+
+
 def one_pass(rows: Sequence[int], batch: int, position: int, stop: int) -> Iterator[Span]:
     """The rows from `position` to `stop` of the datasets one after another; the last batch of each is short.
 

@@ -10,18 +10,17 @@ from training.batch import Batch
 
 
 def by_step(
-    batches: Iterable[Batch], position: int, rows: int, parts: int, world: int = 1
+    turns: Iterable[tuple[int, Batch | None]], position: int, rows: int, parts: int
 ) -> Iterator[dict[int, Batch]]:
     """This process's parts of each step from `position` on, by their number in the step.
 
-    A part of which nothing could be read is missing, and takes nothing from the next step.
+    turns: of `Stream.turns`. A part of which nothing could be read is missing, and takes nothing from the
+    next step.
     """
     found: dict[int, Batch] = {}
-    for batch in batches:
-        while batch.position > position + rows:
+    for end, batch in turns:
+        if batch is not None:
+            found[(batch.position - position) * parts // rows - 1] = batch
+        if end == position + rows:
             yield found
-            found, position = {}, position + rows
-        found[(batch.position - position) * parts // rows - 1] = batch
-        if len(found) == parts // world:
-            yield found
-            found, position = {}, position + rows
+            found, position = {}, end

@@ -1,7 +1,8 @@
 """What all processes of a run did since its last line of the log, and what the first of them says of it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -17,7 +18,9 @@ from training.stream import Stream
 
 
 class Clock(Struct):
-    """When the last line of the log was written, or this process began, and how the account stood then."""
+    """When the last line of the log was written, or this process began, later by what was paused since; and
+    how the account stood then.
+    """
 
     started: float
     texts: int
@@ -63,6 +66,13 @@ class Ledger:
             metrics = _metrics(self._account, rate, norms)
             self._log.step(step, metrics, _speed(self._account, self._clock))
         self._clock = Clock(time.perf_counter(), 0, self._account)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside is no part of the time that training is timed by."""
+        started = time.perf_counter()
+        yield
+        self._clock.started += time.perf_counter() - started
 
     def tell_skipped(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
         """Of the pictures left out, those that were not left out before."""

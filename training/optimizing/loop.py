@@ -32,13 +32,16 @@ def train(job: Job, model: FusionModel, stream: Stream, held: Stream | None, sta
     if not world.first:
         state.sums = Sums()  # those of the checkpoint are the first one's to go on with
     steps, epoch_steps = planned_steps(len(stream), settings)
-    parts_of_steps = by_step(stream.on(job.where), state.position, of.batch, of.accumulate, world.size)
+    parts_of_steps = by_step(stream.turns(job.where), state.position, of.batch, of.accumulate)
+    emptiness = stream.emptiness()
     with Termination(world) as termination, Ledger(job.folder, steps, state, stream, world) as ledger:
         while state.step < steps and not development.given_up(state, settings):
             rate = learning_rate(state.step, steps, of)
             optim.set_learning_rate(optimizer, rate)
             parts = next(parts_of_steps)
             count = tally(parts, settings, termination.asked, world)
+            if emptiness.everywhere(state.position + of.batch, not any(count.pictures)):
+                raise stream.unreadable()
             due = (state.step + 1) % settings.log_every == 0 or state.step + 1 == steps
             context = StepContext(state.step, steps, job.seed, due, count)
             norms = step.backward(model, parts, settings, context, job.where, state.sums, world)
@@ -51,10 +54,11 @@ def train(job: Job, model: FusionModel, stream: Stream, held: Stream | None, sta
                 state = ledger.settle(state, due)
             if due:
                 ledger.write_line(state.step, rate, norms)
-            if kept and world.first:
-                state = _keep(job, model, optimizer, held if end_of_epoch else None, state, ledger)
             if kept:
-                state = agree(state, world)
+                with ledger.paused():
+                    if world.first:
+                        state = _keep(job, model, optimizer, held if end_of_epoch else None, state, ledger)
+                    state = agree(state, world)
             if count.asked:
                 break
         ledger.tell_end(rewords=settings.augment.synonyms > 0)

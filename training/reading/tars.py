@@ -1,14 +1,21 @@
 """Open tars: few at once, and each open for as long as anybody reads from it."""
 
+import errno
+import gc
 import os
 import resource
 from pathlib import Path
 from threading import Lock
 
-from contract.errors import ShardError
+from contract.errors import ParamsError, ShardError
 from training.reading.meter import Meter
 
-OPEN_FILES = 512  # at most; half of what the system allows, where that is less
+OPEN_FILES = 512  # at most; a quarter of what the system allows, where that is less: streams are read beside
+# each other, and the process has other files
+
+
+class NoRoomError(ParamsError):
+    """The system opens no further file. No tar is to blame, so none may be left out for it."""
 
 
 class OpenTar:
@@ -26,7 +33,7 @@ class Tars:
 
     def __init__(self, most: int | None = None) -> None:
         allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = most or min(OPEN_FILES, allowed // 2)
+        self._most = most or min(OPEN_FILES, max(1, allowed // 4))
         self._open: dict[Path, OpenTar] = {}
         self._lock = Lock()
         self.meter = Meter()
@@ -37,10 +44,19 @@ class Tars:
 
     def _opened(self, path: Path) -> OpenTar:
         with self._lock:
-            found = self._open[path] = self._open.get(path) or OpenTar(_descriptor(path))
+            found = self._open[path] = self._open.get(path) or self._new(path)
             while len(self._open) > self._most:
                 del self._open[next(iter(self._open))]
         return found
+
+    def _new(self, path: Path) -> OpenTar:
+        """Where the system has no room, all others are forgotten first, and streams that nobody holds."""
+        try:
+            return OpenTar(_descriptor(path))
+        except NoRoomError:
+            self._open.clear()
+            gc.collect()
+            return OpenTar(_descriptor(path))
 
     def close(self) -> None:
         """Forget every tar."""
@@ -53,4 +69,12 @@ def _descriptor(path: Path) -> int:
     except FileNotFoundError:
         raise ShardError(path, "vanished while the run was reading it", fix=f"dvc pull {path}") from None
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            raise NoRoomError(
+                "ulimit -n",
+                f"{path} cannot be opened: {error.strerror}",
+                found=f"{allowed} files for a process",
+                fix="ulimit -n 4096, or close streams that are not read any more",
+            ) from None
         raise ShardError(path, f"cannot be opened: {error.strerror}") from None
