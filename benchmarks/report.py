@@ -34,14 +34,14 @@ class Results(Struct, forbid_unknown_fields=True):
 
 
 def figure(what: str, value: float, goal: str = "", against: str = "") -> Figure:
-    """A figure, held against its goal if it has one."""
-    value = round(value, 2)
+    """A figure, held against its goal if it has one, and rounded for show."""
+    shown = round(value, 2)
     if not goal:
-        return Figure(what, value, against=against)
+        return Figure(what, shown, against=against)
     match = GOAL.fullmatch(goal)
     assert match, f"a goal reads like '< 12', not '{goal}'"
     limit = float(match[2])
-    return Figure(what, value, goal, value < limit if match[1] == "<" else value > limit, against)
+    return Figure(what, shown, goal, value < limit if match[1] == "<" else value > limit, against)
 
 
 def machine() -> dict[str, str | int | float]:
