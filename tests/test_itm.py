@@ -198,10 +198,11 @@ def test_both_ways_the_picture_reads_the_text_of_its_own_pair(shards):
     assert not torch.allclose(after[0], tokens[0]) and torch.equal(after[1], tokens[1])
 
 
-def test_no_text_at_all_gives_zero_and_no_nan(shards):
+@pytest.mark.parametrize("two_way", [False, True])
+def test_no_text_at_all_gives_zero_and_no_nan(shards, two_way):
     (batch,) = statements.batches(shards, 1, 4)
     batch.rows["itm"] = batch.rows["itm"][:0]
-    made = head()
+    made = head(two_way=two_way)
     found = made(shared(batch), batch)
     found.loss.backward()
     assert found.loss == 0 and all(p.grad is None or p.grad.isfinite().all() for p in made.parameters())
