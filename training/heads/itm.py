@@ -74,15 +74,14 @@ class ItmHead(nn.Module):
 
 def with_views(shared: Shared, batch: Batch, pairs: Pairs) -> tuple[Shared, Tensor]:
     """The pictures with the views that the pairs ask for behind them, and the picture [N] of each pair."""
-    asked = [pairs.view == MASKED, pairs.view == ELSEWHERE]
-    text = pairs.text[asked[0]]
+    text = pairs.text[pairs.view == MASKED]
     if not len(text):
         return shared, pairs.picture
-    seen = masked_view.look(shared, batch, text)
+    view = len(shared.picture) + torch.arange(len(text), device=text.device)
     picture = pairs.picture.clone()
-    for number, rows in enumerate(asked):
-        picture[rows] = len(shared.picture) + number * len(text) + torch.arange(len(text), device=text.device)
-    return seen, picture
+    picture[pairs.view == MASKED] = view
+    picture[pairs.view == ELSEWHERE] = (view + len(text)).repeat(2)  # with the text, then with the wrong one
+    return masked_view.look(shared, batch, text), picture
 
 
 def _accuracy(right: Tensor, side: Tensor) -> dict[str, tuple[Tensor, int]]:
