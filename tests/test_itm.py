@@ -145,7 +145,16 @@ def test_true_and_false_pairs_have_the_same_part_in_the_loss(shards, gamma):
     expected = -0.5 * ((1 - yes) ** gamma * yes.log() + (1 - no) ** gamma * no.log())
     found = made(shared(batch), batch)
     assert found.loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert [float(total) / count for total, count in found.measures.values()] == [0.5, 1, 0, 0]
+    told = {name: float(total) / count for name, (total, count) in found.measures.items()}
+    assert told == {"balanced": 0.5, "own": 1, "wrong_picture": 0, "wrong_text": 0, "paired": 1}
+
+
+def test_how_many_texts_have_wrong_partners_is_told(shards):
+    (batch,) = statements.batches(shards, 1, 8)
+    one = replace(batch, groups=["same"] * len(batch.groups))
+    for some, share in ((batch, 1), (one, 0)):
+        total, count = head()(shared(some), some).measures["paired"]
+        assert (total / count, count) == (share, len(batch.rows["itm"]))
 
 
 @pytest.mark.parametrize(("sides", "wrong"), [("both", {1, 2}), ("picture", {1}), ("text", {2})])
