@@ -3,6 +3,7 @@
 import torch
 from msgspec import structs
 
+from contract.seeds import seed64
 from training.config import Train
 from training.model.model import FusionModel
 from training.model.tasks import TASKS
@@ -23,6 +24,7 @@ def score(
 ) -> State:
     """The state with the score of the weights as they are now, or of their running mean."""
     known, measure = held.left_out(), goal(job.settings)
+    torch.manual_seed(seed64(job.seed, "development", state.step))  # of `fill: noise`
     with averaging.averaged(optimizer):
         scores = held_out(model, held, job.where)
     state = judged(state, scores[measure])
