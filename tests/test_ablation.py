@@ -12,6 +12,7 @@ from contract.errors import FuselineError, MismatchError, ParamsError
 from training import ablate, compare
 from training.ablation import chart, plan, scores, table
 from training.ablation.scores import Scores
+from training.model import task_checks
 from training.settings import load
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +61,8 @@ def test_every_row_of_the_project_is_a_setting_of_the_project_and_stands_in_a_fa
     for name in ablation.rows:
         given = ablate.fit_arguments(ablation, name, 0, ["data"], Path("run"))
         overrides = given[given.index("--set") + 1 :] if "--set" in given else []
-        load(ROOT / "params.yaml", overrides)
+        settings, _ = load(ROOT / "params.yaml", overrides)
+        task_checks.check(settings)
     assert {row for factor in ablation.factors.values() for row in factor.rows.values()} == set(ablation.rows)
 
 

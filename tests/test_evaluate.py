@@ -329,8 +329,8 @@ def test_mfm_beside_the_mean_of_what_is_visible():
 
 
 def test_the_mask_is_that_of_the_end_of_training():
-    assert mfm_scores.final(Masking(ratio=0.2, ratio_end=0.6)) == Masking(ratio=0.6)
-    assert mfm_scores.final(Masking(ratio=0.2)) == Masking(ratio=0.2)
+    assert Masking(ratio=0.2, ratio_end=0.6).at_end == Masking(ratio=0.6)
+    assert Masking(ratio=0.2).at_end == Masking(ratio=0.2)
 
 
 def withheld(number: int, record: Record) -> Record:

@@ -145,7 +145,16 @@ def test_true_and_false_pairs_have_the_same_part_in_the_loss(shards, gamma):
     expected = -0.5 * ((1 - yes) ** gamma * yes.log() + (1 - no) ** gamma * no.log())
     found = made(shared(batch), batch)
     assert found.loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert [float(total) / count for total, count in found.measures.values()] == [0.5, 1, 0, 0]
+    told = {name: float(total) / count for name, (total, count) in found.measures.items()}
+    assert told == {"balanced": 0.5, "own": 1, "wrong_picture": 0, "wrong_text": 0, "paired": 1}
+
+
+def test_how_many_texts_have_wrong_partners_is_told(shards):
+    (batch,) = statements.batches(shards, 1, 8)
+    one = replace(batch, groups=["same"] * len(batch.groups))
+    for some, share in ((batch, 1), (one, 0)):
+        total, count = head()(shared(some), some).measures["paired"]
+        assert (total / count, count) == (share, len(batch.rows["itm"]))
 
 
 @pytest.mark.parametrize(("sides", "wrong"), [("both", {1, 2}), ("picture", {1}), ("text", {2})])
@@ -198,10 +207,11 @@ def test_both_ways_the_picture_reads_the_text_of_its_own_pair(shards):
     assert not torch.allclose(after[0], tokens[0]) and torch.equal(after[1], tokens[1])
 
 
-def test_no_text_at_all_gives_zero_and_no_nan(shards):
+@pytest.mark.parametrize("two_way", [False, True])
+def test_no_text_at_all_gives_zero_and_no_nan(shards, two_way):
     (batch,) = statements.batches(shards, 1, 4)
     batch.rows["itm"] = batch.rows["itm"][:0]
-    made = head()
+    made = head(two_way=two_way)
     found = made(shared(batch), batch)
     found.loss.backward()
     assert found.loss == 0 and all(p.grad is None or p.grad.isfinite().all() for p in made.parameters())

@@ -238,7 +238,7 @@ def test_a_false_and_a_true_pair_with_holes_have_as_many_and_share_none(batch, s
         )
         assert torch.equal(named.sum(1)[room], beside.sum(1)[room])
     pairs = sample(changed, None, Sources(masked=1, random=0.001), COLUMNS)
-    asked = set(pairs.text[pairs.view != PLAIN].tolist())
+    asked = set(pairs.text[pairs.view == MASKED].tolist())
     assert asked <= set(text[room].tolist())
 
 
@@ -277,21 +277,37 @@ def test_every_pair_looks_at_the_view_that_it_names(folder, fill):
     known = shared(batch, encoder(fill))
     pairs = sample(batch, None, Sources(masked=1), COLUMNS)
     seen, picture = with_views(known, batch, pairs)
-    views = pairs.view.tolist()
-    assert views.count(MASKED) == views.count(ELSEWHERE) > 0
-    columns = known.look.columns
-    for number, (text, view) in enumerate(zip(pairs.text, views, strict=True)):
+    views, columns = pairs.view.tolist(), known.look.columns
+    assert {MASKED, ELSEWHERE} <= set(views)
+    for number, view in enumerate(views):
+        own = pairs.picture[number][None]
         if view == PLAIN:
-            assert picture[number] == pairs.picture[number]
+            assert picture[number] == own
             continue
         find = masked_view.of_named if view == MASKED else masked_view.beside_named
-        own = batch.text_picture[text[None]]
-        tokens, visible = known.look(
-            masked_view.masked(batch, columns, own, find(batch, columns, text[None]))
-        )
+        true = find(batch, columns, true_text(batch, own))
+        tokens, visible = known.look(masked_view.masked(batch, columns, own, true))
         place = picture[number]
         torch.testing.assert_close(seen.picture[place][seen.visible[place]], tokens[0][visible[0]])
-        assert (pairs.side[number] == 0) == (view == ELSEWHERE)
+
+
+def true_text(batch: Batch, picture: torch.Tensor) -> torch.Tensor:
+    """The one text of a picture."""
+    rows = batch.rows["itm"]
+    (text,) = rows[batch.text_picture[rows] == picture]
+    return text[None]
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_whether_a_pair_has_holes_says_nothing_of_its_label(folder, share):
+    sources = Sources(masked=share, random=max(1 - share, 1e-9))
+    all_pairs = [sample(batch, None, sources, COLUMNS) for batch in batches(folder, 5, named=True)]
+    side, view = (torch.cat([getattr(pairs, name) for pairs in all_pairs]) for name in ("side", "view"))
+    assert (view != PLAIN).float().mean().item() == pytest.approx(share, abs=0.15)
+    for some in (view != PLAIN, view == PLAIN):
+        own, wrong_picture, wrong_text = torch.bincount(side[some], minlength=3).tolist()
+        assert own == wrong_picture == wrong_text
+    assert torch.equal(view == MASKED, (view != PLAIN) & (side == SIDES.index("wrong_picture")))
 
 
 def test_the_accuracy_is_told_by_what_was_changed(folder):
@@ -326,6 +342,7 @@ def test_a_run_logs_each_kind_of_change_and_says_how_to_measure_what_a_mask_hide
     [
         ("{sources: {swapped: 1, random: 0}}", "none of a wrong picture"),
         ("{sources: {masked: 1, random: 0}}", "none of a wrong text"),
+        ("{mined: 1, sources: {mined: 1, random: 0}}", "none of a wrong text"),
         ("{sources: {swapped: 1}}", r"(?s)needs changed texts in the batch.*itm\.swapped: 1"),
     ],
 )

@@ -11,6 +11,7 @@ from contract.seeds import rng
 from training import fit
 from training.heads.mfm import hidden_error
 from training.modules import filling
+from training.optimizing import development as scoring
 
 DIM = 5
 
@@ -93,6 +94,22 @@ def test_pictures_without_a_text_are_taken(world, monkeypatch):
         ["--run", "runs/a", "--set", "tasks={mfm: {}}", "masking={ratio: 0.5, fill: zero}", "optim.epochs=1"]
     )
     assert development(world, "mfm/explained") < 1
+
+
+def test_the_development_score_hangs_on_no_number_that_was_drawn_before(world, monkeypatch):
+    settings = ["tasks={mfm: {}}", "masking={ratio: 0.5, fill: noise}", "optim={epochs: 1, batch: 32}"]
+    score, found = scoring.score, []
+    for drawn in (0, 7):
+
+        def after_others(*arguments, count=drawn):
+            torch.rand(count)
+            return score(*arguments)
+
+        monkeypatch.setattr(scoring, "score", after_others)
+        fit.main(["--run", f"runs/{drawn}", "--set", *settings])
+        path = world / f"runs/{drawn}/plots/metrics/development/mfm/explained.tsv"
+        found.append([line.split("\t")[1:] for line in path.read_text().splitlines()])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("fill", [kind for kind in filling.KINDS if kind != filling.DROP])

@@ -119,6 +119,30 @@ def test_arcface_without_a_margin_is_the_plain_contrast():
     assert CONTRASTS["arcface"](found, torch.tensor(10.0), 0.3) > plain
 
 
+def test_arcface_is_the_naive_loop_and_leaves_out_what_has_no_partner():
+    linked = torch.tensor([[1, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]]).bool()
+    found = replaced(pairs(4, linked), phrase=unit(4), box=unit(4, 1))
+    cosine = found.phrase.double() @ found.box.double().T
+    wanted = [
+        naive_contrast(with_margin(scores, links, 10.0, 0.5), links, torch.zeros_like(links))
+        for scores, links in ((cosine, linked), (cosine.T, linked.T))
+    ]
+    assert CONTRASTS["arcface"](found, torch.tensor(10.0), 0.5).item() == pytest.approx(
+        sum(wanted) / 2, rel=1e-4
+    )
+
+
+def with_margin(cosine: torch.Tensor, linked: torch.Tensor, scale: float, margin: float) -> torch.Tensor:
+    """Scores with the margin at the first linked column of each row."""
+    moved = cosine.clone()
+    for row in linked.any(1).nonzero()[:, 0].tolist():
+        column = linked[row].tolist().index(True)
+        c = cosine[row, column].item()
+        far = math.acos(c) >= math.pi - margin
+        moved[row, column] = c - margin * math.sin(margin) if far else math.cos(math.acos(c) + margin)
+    return scale * moved
+
+
 def unit(rows: int, seed: int = 0) -> torch.Tensor:
     made = torch.randn(rows, 4, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(made, dim=1)

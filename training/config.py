@@ -68,9 +68,10 @@ class Itc(Weighted, frozen=True):
 
 class Sources(Strict, frozen=True):
     """Where itm's negatives come from, in these proportions. similar: the likelier the more alike itc finds
-    them; mined: neighbours in the negatives column; random: any other of the batch; swapped, of texts only:
-    the text with a word changed so that the annotations make it false; masked, of pictures only: the text's
-    own with all that it names hidden.
+    them; mined: neighbours in the negatives column, of pictures, and of texts only where the batch happens to
+    hold one; random: any other of the batch; swapped, of texts only: the text with a word changed so that the
+    annotations make it false; masked, of pictures only: the text's own with all that it names hidden. A text
+    for which a source has none takes another of them.
     """
 
     similar: NotBelowZero = 0.0

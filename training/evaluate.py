@@ -11,6 +11,7 @@ import msgspec
 from contract.errors import ParamsError, ShardError, run_command, unknown_name
 from contract.files import write_atomic
 from training import run
+from training.arguments import positive
 from training.evaluation import cir_scores, outputs
 from training.evaluation.held_out import HeldOut
 from training.evaluation.scored import Scored, Wanted
@@ -65,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         "--shards", nargs="+", metavar="PATTERN", help="default: the folder the run was trained from"
     )
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
-    parser.add_argument("--batch", type=_batch, default=64, help="pictures at a time (default: 64)")
+    parser.add_argument("--batch", type=positive, default=64, help="pictures at a time (default: 64)")
     parser.add_argument(
         "--out", type=Path, help="result file (default: evaluations/<run>-<split>[-<tasks>].json)"
     )
@@ -84,12 +85,6 @@ def parser() -> argparse.ArgumentParser:
     )
     cir.add_argument("--submission", type=Path, metavar="FOLDER", help="write the files for CIRR's server")
     return parser
-
-
-def _batch(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of 1 or more")
-    return int(text)
 
 
 def main(arguments: list[str]) -> None:

@@ -18,6 +18,7 @@ from msgspec import Struct
 from contract.errors import FuselineError, ParamsError, run_command
 from contract.record import Text
 from training import run
+from training.arguments import positive
 from training.batch import Batch
 from training.batching import collate
 from training.batching.collate import Chosen
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--image", type=Path, required=True, help="a picture file")
     parser.add_argument("--question", required=True, help="the question")
-    parser.add_argument("--top", type=int, default=5, help="answers shown (default: 5)")
+    parser.add_argument("--top", type=positive, default=5, help="answers shown (default: 5)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     return parser
 
@@ -54,6 +55,13 @@ def main(arguments: list[str]) -> None:
         raise ParamsError("--question", "is blank")
     where = device.choose(options.device)
     current = run.open_run(options.run)
+    if "vqa" not in current.settings.tasks.chosen:
+        raise ParamsError(
+            options.run,
+            "this run answers no questions",
+            found=", ".join(current.settings.tasks.chosen),
+            expected="a run with the task vqa",
+        )
     encoded = encode(current, options.image)
     for share, answer in answers(current, encoded, options.question, options.top, where):
         print(f"{100 * share:5.1f} %  {answer}")

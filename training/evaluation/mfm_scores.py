@@ -5,11 +5,9 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from msgspec import structs
 
 from training.batch import Batch
 from training.batching.needs import need
-from training.config import Masking
 from training.evaluation.held_out import HeldOut, Picture
 from training.evaluation.scored import Scored, Section, Wanted, scored
 from training.heads.mfm import MfmHead, hidden_error
@@ -29,7 +27,7 @@ def _section(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Sectio
     head = cast(MfmHead, held.model.heads["mfm"])
     there = [picture for picture in pictures if not picture.absent]
     explained, by_mean, tokens = 0.0, 0.0, 0
-    for batch in held.batches("mfm", dataset, there, need("mfm"), mask=final(held.run.settings.masking)):
+    for batch in held.batches("mfm", dataset, there, need("mfm"), mask=held.run.settings.masking.at_end):
         value, count = head(held.model.trunk(batch), batch).measures["explained"]
         explained, tokens = explained + float(value), tokens + count
         by_mean += count - mean_error(batch, head.name)
@@ -37,11 +35,6 @@ def _section(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Sectio
     if not tokens:
         return Section({"explained": None}, {"explained": None}, counts)
     return Section({"explained": explained / tokens}, {"explained": by_mean / tokens}, counts)
-
-
-def final(mask: Masking) -> Masking:
-    """With the ratio of the end of training."""
-    return mask if mask.ratio_end is None else structs.replace(mask, ratio=mask.ratio_end, ratio_end=None)
 
 
 def mean_error(batch: Batch, name: str) -> float:

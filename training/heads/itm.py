@@ -74,25 +74,26 @@ class ItmHead(nn.Module):
 
 def with_views(shared: Shared, batch: Batch, pairs: Pairs) -> tuple[Shared, Tensor]:
     """The pictures with the views that the pairs ask for behind them, and the picture [N] of each pair."""
-    asked = [pairs.view == MASKED, pairs.view == ELSEWHERE]
-    text = pairs.text[asked[0]]
+    text = pairs.text[pairs.view == MASKED]
     if not len(text):
         return shared, pairs.picture
-    seen = masked_view.look(shared, batch, text)
+    view = len(shared.picture) + torch.arange(len(text), device=text.device)
     picture = pairs.picture.clone()
-    for number, rows in enumerate(asked):
-        picture[rows] = len(shared.picture) + number * len(text) + torch.arange(len(text), device=text.device)
-    return seen, picture
+    picture[pairs.view == MASKED] = view
+    picture[pairs.view == ELSEWHERE] = (view + len(text)).repeat(2)  # with the text, then with the wrong one
+    return masked_view.look(shared, batch, text), picture
 
 
 def _accuracy(right: Tensor, side: Tensor) -> dict[str, tuple[Tensor, int]]:
-    """side → (right ones, pairs); `balanced`, over the texts, is nothing where a side is empty."""
+    """side → (right ones, pairs); `balanced`, over the texts, is nothing where a side is empty. `paired`: the
+    texts that have wrong partners, of all.
+    """
     found = {name: right[side == number] for number, name in enumerate(SIDES)}
     measures = {name: (rows.sum(), len(rows)) for name, rows in found.items()}
     own, picture, text = (rows.float().mean() for rows in found.values())
     count = len(found["wrong_text"])
     balanced = (own + 0.5 * (picture + text)) / 2 * count if count else right.new_zeros((), dtype=torch.float)
-    return {"balanced": (balanced, count), **measures}
+    return {"balanced": (balanced, count), **measures, "paired": (side.new_tensor(count), len(found["own"]))}
 
 
 def _by_source(right: Tensor, kind: Tensor, view: Tensor, sources: Sources) -> dict[str, tuple[Tensor, int]]:

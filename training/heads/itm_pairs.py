@@ -1,8 +1,8 @@
 """Which pairs itm is taught: each text with its own picture, with a wrong one, and a wrong text in its place.
 
 A text that lacks one of the wrong ones gives neither, so both sides come in equal counts. A wrong picture can
-be the text's own with all that it names hidden. Lest the holes tell by themselves, the true pair of such a
-text then has holes as well: as many cells, elsewhere.
+be the text's own with all that it names hidden. Lest the holes tell by themselves, that picture then has
+holes with the text and with the wrong text as well: as many cells, elsewhere.
 
 Legend: T texts, P pictures, N pairs, R rows, C candidates.
 """
@@ -46,7 +46,7 @@ def sample(batch: Batch, found: Contrasted | None, sources: Sources, columns: Se
     picture, masked, text = _wrong(batch, found, sources, columns)
     there = (picture >= 0) & (text >= 0)
     texts, pictures = [rows, rows[there], text[there]], [own, picture[there], own[there]]
-    views = [(there & masked) * ELSEWHERE, masked[there] * MASKED, torch.full_like(own[there], PLAIN)]
+    views = [(there & masked) * ELSEWHERE, masked[there] * MASKED, masked[there] * ELSEWHERE]
     sides = [torch.full_like(part, side) for side, part in enumerate(texts)]
     return Pairs(*(torch.cat(parts) for parts in (texts, pictures, sides, views)))
 

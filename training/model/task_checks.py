@@ -6,6 +6,11 @@ from training.config import TEXT, Itc, Itm, Region, Tasks, Train
 from training.model.tasks import TASKS
 from training.modules.filling import DROP
 
+SOURCES = {  # of a wrong one; wrong texts that are mined come by chance: pictures are mined, not their texts
+    "picture": ("similar", "mined", "random", "masked"),
+    "text": ("similar", "random", "swapped"),
+}
+
 
 def check(settings: Train) -> None:
     """ParamsError at the first setting with which a chosen task cannot be trained."""
@@ -95,11 +100,13 @@ def _check_teacher(itc: Itc) -> None:
 
 def _check_sources(itm: Itm, tasks: Tasks) -> None:
     place, sources = "train.tasks.itm.sources", itm.sources
-    of_batch = sources.similar or sources.mined or sources.random
-    for side, more in (("picture", sources.masked), ("text", sources.swapped)):
-        if not (of_batch or more):
+    for side, names in SOURCES.items():
+        if not any(getattr(sources, name) for name in names):
             raise ParamsError(
-                place, f"name none of a wrong {side}: there would be no wrong pair", found="0 of each"
+                place,
+                f"name none of a wrong {side}: there would be no wrong pair",
+                found=f"0 of {', '.join(names)}",
+                fix="random: 1",
             )
     if sources.similar and not tasks.itc:
         raise ParamsError(

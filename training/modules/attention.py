@@ -70,11 +70,11 @@ class SelfBlock(Block):
 class ByPicture:
     """Texts side by side with the others of their picture, so that a picture's keys are computed once.
 
-    text_picture [T]: the picture of each text, in any order. S = most texts of one picture.
+    text_picture [T]: the picture of each text, in any order. S = most texts of one picture, at least 1.
     """
 
     def __init__(self, text_picture: Tensor, pictures: int) -> None:
-        count = torch.bincount(text_picture, minlength=pictures)
+        count = torch.bincount(text_picture, minlength=max(1, pictures))
         order = text_picture.argsort(stable=True)
         first = count.cumsum(0) - count
         slot = torch.empty_like(text_picture)
@@ -85,11 +85,11 @@ class ByPicture:
     def pack(self, x: Tensor) -> Tensor:
         """[T,L,H] → [P,S·L,H]; places without a text are zero."""
         packed = x.new_zeros(self.pictures * self.slots, *x.shape[1:]).index_copy(0, self.place, x)
-        return packed.view(self.pictures, -1, x.shape[-1])
+        return packed.view(self.pictures, self.slots * x.shape[1], x.shape[-1])
 
     def unpack(self, packed: Tensor, length: int) -> Tensor:
         """[P,S·L,H] → [T,L,H]."""
-        return packed.view(self.pictures * self.slots, length, -1)[self.place]
+        return packed.view(self.pictures * self.slots, length, packed.shape[-1])[self.place]
 
 
 class CrossBlock(Block):

@@ -8,7 +8,6 @@ Legend: R rows, C columns, K negatives, B batch, D width, A classes.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -76,7 +75,7 @@ def supcon(
     return info_nce(scale * (vectors_BD.float() @ vectors_BD.float().T), equal_mass(positive), ignored)
 
 
-def arcface_logits(cosine_BA: Tensor, label_B: Tensor, scale: float = 64.0, margin: float = 0.5) -> Tensor:
+def arcface_logits(cosine_BA: Tensor, label_B: Tensor, scale: float, margin: float) -> Tensor:
     """s·cos(θ_y + m) at the label, s·cos θ elsewhere (Deng et al. 2019); label −1 has no margin.
 
     Beyond θ = π − m, where cos(θ + m) would rise again, cos θ − m·sin m goes on falling. The gradient is the
@@ -88,13 +87,6 @@ def arcface_logits(cosine_BA: Tensor, label_B: Tensor, scale: float = 64.0, marg
     moved = torch.where(cosine > -m.cos(), moved, cosine - m * m.sin())
     labelled = torch.arange(cosine.shape[1], device=cosine.device) == label_B[:, None]
     return scale * torch.where(labelled, moved, cosine)
-
-
-def arcface(cosine_BA: Tensor, label_B: Tensor, scale: float = 64.0, margin: float = 0.5) -> Tensor:
-    """Cross-entropy of `arcface_logits` over the rows that have a label."""
-    logits = arcface_logits(cosine_BA, label_B, scale, margin)
-    total = F.cross_entropy(logits, label_B, ignore_index=-1, reduction="sum")
-    return total / (label_B >= 0).sum().clamp(min=1)
 
 
 def _never_positive(ignored_RC: Tensor | None, target_RC: Tensor) -> Tensor | None:

@@ -4,6 +4,7 @@ import torch
 from msgspec import structs
 
 from contract.errors import TrainingError
+from contract.seeds import seed64
 from training.config import Train
 from training.model.model import FusionModel
 from training.model.tasks import TASKS
@@ -27,6 +28,7 @@ def score(
     TrainingError where nothing held out asks for the measure that is to choose the best checkpoint.
     """
     known, measure = held.left_out(), goal(job.settings)
+    torch.manual_seed(seed64(job.seed, "development", state.step))  # of `fill: noise`
     with averaging.averaged(optimizer):
         scores = held_out(model, held, job.where)
     if measure not in scores:
