@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.objectives.similarity import similarities
+
 
 def equal_mass(positive_RC: Tensor) -> Tensor:
     """Target [R,C] in which a row's positives share a mass of one (BLIP's retrieval variant)."""
@@ -73,7 +75,7 @@ def supcon(
     self_BB = torch.eye(len(label_B), dtype=torch.bool, device=label_B.device)
     positive = (label_B[:, None] == label_B) & ~self_BB
     ignored = self_BB if ignored_BB is None else self_BB | ignored_BB
-    return info_nce(scale * (vectors_BD.float() @ vectors_BD.float().T), equal_mass(positive), ignored)
+    return info_nce(scale * similarities(vectors_BD, vectors_BD), equal_mass(positive), ignored)
 
 
 def arcface_logits(cosine_BA: Tensor, label_B: Tensor, scale: float = 64.0, margin: float = 0.5) -> Tensor:
