@@ -19,7 +19,8 @@ from training.fusion import registry
 from training.fusion.registry import Shape
 from training.heads.region import Pairs, RegionHead, _one_of_each, sides
 from training.objectives.losses import equal_mass, info_nce
-from training.objectives.region_bank import WORDINGS, Links, RegionBank
+from training.objectives.memory_bank import WORDINGS
+from training.objectives.region_bank import Links, RegionBank
 from training.optimizing import checkpoint
 from training.shards import open_shards
 from training.stream import Stream
