@@ -214,9 +214,10 @@ class TextModel(Strict, frozen=True):
 class Model(Strict, frozen=True):
     """Widths and depths of everything that is trained.
 
-    checkpointing: attention blocks, and the layers of a text encoder of transformers that is trained on, keep
-    their inputs alone and are computed again for the gradient. compile: torch.compile, while training, of
-    attention blocks, projections of features and gated fusion; such a text encoder stays as it is.
+    checkpointing: attention blocks, those of a fusion among them, and the layers of a text encoder of
+    transformers that is trained on, keep their inputs alone and are computed again for the gradient. compile:
+    torch.compile, while training, of attention blocks, projections of features and gated fusion; such a text
+    encoder stays as it is.
     """
 
     hidden: Positive = 256
