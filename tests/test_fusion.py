@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from msgspec import structs
 from torch import nn
 
 from contract.errors import ParamsError
@@ -10,6 +11,7 @@ from training.fusion.cross_attention import CrossAttentionFusion
 from training.fusion.difnet import DifnetEncoder
 from training.fusion.gated import GatedFusionModule
 from training.fusion.registry import Shape
+from training.trunk.trunk import TextFusion
 
 SHAPE = Shape(hidden=16, heads=2, dropout=0.0, alpha=0.5, layers=2, separate=1, repeats=2)
 SEEN = torch.ones(2, 5, dtype=torch.bool)
@@ -164,6 +166,26 @@ def test_cross_attention_reads_a_second_input_of_another_length():
     words, mask = torch.randn(2, 3, 16), torch.tensor([[True, True, False], [True, False, False]])
     out = CrossAttentionFusion(16, 2, 0.0, layers=2)(v, words, SEEN, mask)
     assert out.shape == v.shape
+
+
+def over_a_text(kind: str, shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:
+    """The picture's tokens, and what they are once a text of two words is fused into them."""
+    torch.manual_seed(0)
+    picture, _ = streams()
+    words = torch.tensor([[True, True, True], [True, True, False]])
+    return picture, TextFusion(registry.kind(kind), shape)(picture, SEEN, torch.randn(2, 3, 16), words)
+
+
+@pytest.mark.parametrize("kind", ["difnet", "cross_attention"])
+def test_what_attends_to_a_text_ends_in_a_norm(kind):
+    _, fused = over_a_text(kind, SHAPE)
+    assert torch.allclose(fused.mean(-1), torch.zeros(2, 5), atol=1e-5)
+    assert torch.allclose(fused.var(-1, unbiased=False), torch.ones(2, 5), atol=1e-3)
+
+
+def test_gated_over_a_text_with_alpha_zero_is_the_picture_bit_for_bit():
+    picture, fused = over_a_text("gated", structs.replace(SHAPE, alpha=0.0))
+    assert torch.equal(fused, picture)
 
 
 def test_an_unknown_fusion_names_the_nearest():

@@ -11,7 +11,7 @@ from training.config import Bank, Itc
 from training.heads.itc import ItcHead, alpha_at
 from training.objectives import memory_bank
 from training.objectives.contrast import Contrasted, Identity, Vectors
-from training.objectives.memory_bank import MemoryBank, Ring
+from training.objectives.memory_bank import WORDINGS, MemoryBank, Ring
 
 
 @given(st.integers(1, 7), st.lists(st.integers(0, 20), max_size=6))
@@ -59,7 +59,7 @@ def test_a_filled_bank_is_more_columns():
     assert expected > contrast(plain, now)
 
 
-def test_copies_and_texts_of_the_same_words_in_the_bank_are_not_judged():
+def test_copies_and_what_has_the_same_words_in_the_bank_are_not_judged():
     made = head(bank=Bank(8))
     contrast(made, drawn(0, texts=1))
     assert contrast(made, drawn(1, texts=1)) == 0  # a copy of the only one in it
@@ -68,7 +68,21 @@ def test_copies_and_texts_of_the_same_words_in_the_bank_are_not_judged():
     bank = made.bank
     assert bank.more_texts(other.identity).ignored.all()
     assert bank.more_texts(copy.identity).ignored.all()
-    assert bank.more_pictures(other.identity).ignored.sum() == 8 - 2  # the unfilled ones
+    assert bank.more_pictures(other.identity).ignored.all()
+    stranger = drawn(4, texts=1, first=7)
+    assert bank.more_texts(stranger.identity).ignored.sum() == 8 - 2  # the unfilled ones
+    assert bank.more_pictures(stranger.identity).ignored.sum() == 8 - 2
+
+
+@given(st.integers(1, 3 * WORDINGS))
+def test_no_words_of_a_picture_in_the_bank_are_judged_however_many_it_has(texts):
+    """They do not know the picture: each asks about it by its words alone."""
+    bank, vectors, words = MemoryBank(8, 2), torch.ones(texts, 2), torch.arange(texts)
+    bank.enqueue(Vectors(vectors, vectors[:1], Identity(torch.zeros_like(words), torch.tensor([5]), words)))
+    held = int(bank.pictures.filled.sum())
+    asked = Identity(torch.zeros(texts + 1, dtype=torch.int64), torch.tensor([6]), torch.arange(texts + 1))
+    ignored = bank.more_pictures(asked).ignored[:, :held]
+    assert held == -(-texts // WORDINGS) and ignored[:-1].all() and not ignored[-1].any()
 
 
 def test_the_bank_waits_for_its_warm_up_in_optimizer_steps_and_is_filled_meanwhile():

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import statements
 import synthetic
 import synthetic_tasks
 import tiny_text_encoders as tiny
@@ -19,12 +20,18 @@ from contract.errors import MismatchError, ParamsError
 from contract.record import Text
 from training import evaluate, run
 from training.batching.tokenising import tokenised
-from training.config import TextModel
+from training.config import Itc, TextModel
+from training.fusion import registry
+from training.fusion.registry import Shape
+from training.heads.itc import ItcHead
+from training.model.model import FusionModel
 from training.optimizing import checkpoint
 from training.predict import Encoded, single
 from training.shards import open_shards
 from training.stream import Stream
 from training.trunk import pretrained_text, published
+from training.trunk.picture import PictureEncoder
+from training.trunk.trunk import Trunk
 
 ENCODERS = {"bert": tiny.save_bert, "clip": tiny.save_clip}
 COMMIT = "0" * 40
@@ -315,6 +322,36 @@ def test_frozen_weights_are_the_same_after_training_and_trained_ones_are_not(wor
         assert stored.is_dir()
         kept = [torch.equal(v, fresh[k]) for k, v in model.trunk.text.state_dict().items() if "encoder" in k]
         assert all(kept) == same
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_momentum_encoder_has_a_copy_of_it_only_where_it_can_differ(folder, trained):
+    text = pretrained_text.build(settings(folder, trained=trained), 32, 20)
+    picture = PictureEncoder([], 32, registry.kind("none"), Shape(32, 2, 0.0, 0.0, 1, 0, 1))
+    made = FusionModel(Trunk(text, picture, None), {"itc": ItcHead(32, False, Itc())}, momentum=0.9)
+    slow = made.momentum_encoder
+    copies = [name for name in slow.state_dict() if "text.encoder" in name]
+    assert len(copies) == (len(text.encoder.state_dict()) if trained else 0)
+    assert any("text.project" in name for name in slow.state_dict())
+    with torch.no_grad():
+        text.project.project.weight.add_(1)
+    slow.follow(made.trunk, made.itc, 0)
+    found, expected = (one.eval()(*tokens(folder, TEXTS))[0] for one in (slow.trunk.text, text))
+    assert torch.equal(found, expected)
+
+
+def test_a_run_with_a_frozen_one_and_a_momentum_encoder_goes_on(tmp_path, monkeypatch, folder):
+    statements.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    text = f"model.text={{kind: hf, path: {folder}}}"
+    command = [text, "model.max_tokens=20", "tasks={itc: {momentum: 0.9}}"]
+    train("--run", "runs/whole", "--set", *command)
+    stopped_run(monkeypatch, "runs/killed", 3, *command)
+    train("--resume", "runs/killed")
+    assert weights(Path("runs/killed")) == weights(Path("runs/whole"))
+    stored = "\n".join(weights(Path("runs/whole")))
+    assert "momentum_encoder.trunk.text.project" in stored
+    assert "momentum_encoder.trunk.text.encoder" not in stored
 
 
 def test_given_negatives_and_spans_come_in_its_tokens_too(tmp_path, folder):

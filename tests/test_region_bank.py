@@ -18,8 +18,10 @@ from training.config import Bank, Region
 from training.fusion import registry
 from training.fusion.registry import Shape
 from training.heads.region import Pairs, RegionHead, _one_of_each, sides
+from training.modules.regions import touching
 from training.objectives.losses import equal_mass, info_nce
-from training.objectives.region_bank import WORDINGS, Links, RegionBank
+from training.objectives.memory_bank import WORDINGS
+from training.objectives.region_bank import Links, RegionBank
 from training.optimizing import checkpoint
 from training.shards import open_shards
 from training.stream import Stream
@@ -197,6 +199,20 @@ def test_nothing_of_the_hidden_object_is_left_in_its_place(batches, look):
     changed = replace(batch, features={"vit": other})
     (after,) = made._emptied(pairs_of(made, changed, look), shared(changed, look), changed)
     assert torch.equal(before.vectors, after.vectors)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_mask_puts_holes_into_true_boxes_and_holes_elsewhere_do_not_show_in_a_box(batches, look, inside):
+    made, batch = head(), batches[0]
+    cells = torch.nn.functional.pad(touching(batch.boxes, synthetic.GRID), (1, 0))
+    named = torch.zeros_like(batch.visible["vit"]).index_put((batch.box_picture,), cells, accumulate=True)
+    hidden = {"vit": (named if inside else ~named) & batch.visible["vit"]}
+    visible = {"vit": batch.visible["vit"] & ~hidden["vit"]}
+    plain, holed = (
+        pairs_of(made, one, look).box for one in (batch, replace(batch, hidden=hidden, visible=visible))
+    )
+    assert hidden["vit"].any()
+    assert torch.isclose(plain, holed).all(dim=1).tolist() == [not inside] * len(plain)
 
 
 def test_where_nothing_can_be_hidden_there_is_no_such_negative(batches, look):

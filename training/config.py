@@ -108,6 +108,10 @@ class Region(Weighted, frozen=True):
     contrast: supcon takes phrases of the same words for one class; arcface adds `margin`, in radians, to the
     angle of a phrase and its box. bank: of boxes, and as many phrases. masked: a named box of each picture is
     hidden in a view of it, and what is left in its place is no longer what its phrases name.
+
+    The hole alone gives such a negative away, by how much is not measured: a box is read by its own cells, so
+    holes elsewhere, itm's counterweight, do not show in it. A `masking.ratio` above zero puts holes into the
+    true boxes too.
     """
 
     width: Positive = 128
@@ -215,9 +219,10 @@ class TextModel(Strict, frozen=True):
 class Model(Strict, frozen=True):
     """Widths and depths of everything that is trained.
 
-    checkpointing: attention blocks, and the layers of a text encoder of transformers that is trained on, keep
-    their inputs alone and are computed again for the gradient. compile: torch.compile, while training, of
-    attention blocks, projections of features and gated fusion; such a text encoder stays as it is.
+    checkpointing: attention blocks, those of a fusion among them, and the layers of a text encoder of
+    transformers that is trained on, keep their inputs alone and are computed again for the gradient. compile:
+    torch.compile, while training, of attention blocks, projections of features and gated fusion; such a text
+    encoder stays as it is.
     """
 
     hidden: Positive = 256

@@ -6,9 +6,10 @@ Legend: B pictures or texts, N tokens of the first stream, M of the second, H hi
 from torch import Tensor, nn
 
 from training.modules.attention import Attention, FeedForward
+from training.modules.recompute import Block
 
 
-class CrossLayer(nn.Module):
+class CrossLayer(Block):
     """x + attention(x, other), then x + feed-forward(x), both pre-norm."""
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from contract.errors import ParamsError
 from training.modules.attention import Attention
+from training.modules.recompute import Block
 
 GRID, PIXEL = 0, 1  # the streams
 
 
-class DifnetLayer(nn.Module):
+class DifnetLayer(Block):
     """f_m. 3,156,480 parameters at hidden 512 and inner 2048."""
 
     def __init__(self, hidden: int, heads: int, inner: int, dropout: float) -> None:

@@ -16,6 +16,7 @@ from training.modules.logit_scale import LogitScale
 from training.modules.pooling import masked_mean
 from training.objectives.losses import info_nce
 from training.objectives.outcome import Outcome
+from training.objectives.similarity import similarities
 from training.trunk.trunk import Shared
 
 START = 0.1  # where the gate's residual scale starts
@@ -99,7 +100,8 @@ class CirHead(nn.Module):
     @staticmethod
     def scores(query_EW: Tensor, targets_PKW: Tensor) -> Tensor:
         """[E,P] the best cosine of a query with any of a picture's vectors."""
-        return torch.einsum("ew,pkw->epk", query_EW, targets_PKW).amax(2)
+        found = similarities(query_EW, targets_PKW.flatten(0, 1))
+        return found.unflatten(1, targets_PKW.shape[:2]).amax(2)
 
     def _reference(self, shared: Shared, edits: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """[E,K,H] what the queries make of the reference and the text."""

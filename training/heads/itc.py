@@ -19,6 +19,7 @@ from training.objectives.contrast import Contrasted, Identity, Vectors, identify
 from training.objectives.losses import equal_mass, info_nce, soften
 from training.objectives.memory_bank import MemoryBank, More
 from training.objectives.outcome import Outcome
+from training.objectives.similarity import similarities
 from training.trunk.trunk import Shared
 
 
@@ -85,12 +86,12 @@ class ItcHead(nn.Module):
         target = equal_mass(positive)
         alpha = alpha_at(self.options.alpha, self.step, self.options.alpha_ramp)
         if alpha and self.training:
-            target = soften(target, teacher @ columns.T, alpha, ignored)
-        return info_nce(query @ columns.T, target, ignored)
+            target = soften(target, similarities(teacher, columns), alpha, ignored)
+        return info_nce(similarities(query, columns), target, ignored)
 
     def _measures(self, online: Vectors, positive: Tensor, ignored: Tensor) -> dict[str, tuple[Tensor, int]]:
         """R@1 within the batch both ways, the scale, and how far apart it draws the cosines."""
-        cosine = (online.text @ online.picture.T).detach()
+        cosine = similarities(online.text, online.picture).detach()
         scale = self.scale().detach()
         spread = cosine.max() - cosine.min() if cosine.numel() else cosine.sum()
         judged = cosine.masked_fill(ignored & ~positive, -math.inf)

@@ -24,6 +24,7 @@ from training.objectives.memory_bank import More, joined
 from training.objectives.outcome import Outcome
 from training.objectives.pairing import draw
 from training.objectives.region_bank import Links, RegionBank
+from training.objectives.similarity import similarities
 from training.schedule import value_at
 from training.trunk import masked_view
 from training.trunk.picture import Column
@@ -103,7 +104,7 @@ class Pairs(Struct):
     @property
     def cosine(self) -> Tensor:
         """[S,R]."""
-        return self.phrase @ self.box.T
+        return similarities(self.phrase, self.box)
 
     @property
     def candidates(self) -> Tensor:
@@ -222,7 +223,7 @@ class RegionHead(nn.Module):
         own = torch.cat([boxes, boxes.new_zeros(1, boxes.shape[1])])[_first(linked)]
         vectors = _unit(self.phrase(shared.text[candidates, 0]))
         real = torch.cat([linked.any(1, keepdim=True), negatives >= 0], 1)
-        return (vectors @ own[..., None])[..., 0], real
+        return (vectors * own[:, None]).sum(2), real  # in float32, as `similarities` are
 
 
 def _unit(vectors: Tensor) -> Tensor:
@@ -264,7 +265,7 @@ def _wider(side: Side, query: Tensor, more: More | None) -> Side:
     if more is None:
         return side
     return Side(
-        torch.cat([side.cosine, query @ more.vectors.T], dim=1),
+        torch.cat([side.cosine, similarities(query, more.vectors)], dim=1),
         F.pad(side.linked, (0, len(more.vectors))),
         torch.cat([side.ignored, more.ignored], dim=1),
     )

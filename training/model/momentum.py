@@ -1,6 +1,7 @@
 """The momentum encoder: a slow copy of what makes the vectors, without gradient (MoCo, ALBEF)."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,7 +9,28 @@ from torch import nn
 from training.batch import Batch
 from training.heads.itc import ItcHead
 from training.objectives.contrast import Vectors
+from training.trunk.pretrained_text import PretrainedText
 from training.trunk.trunk import Trunk
+
+
+class Borrowed(nn.Module):
+    """A module of another owner, who alone moves, stores and trains it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.owned = (module,)  # in a tuple, so that it is none of this module's own
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """As the module itself."""
+        return self.owned[0](*inputs, **named)
+
+
+def slow_copy(trunk: Trunk) -> Trunk:
+    """The trunk with weights of its own, but for a frozen text encoder, which could never differ."""
+    text, shared = trunk.text, {}
+    if isinstance(text, PretrainedText) and not text.trained:
+        shared[id(text.encoder)] = Borrowed(text.encoder)
+    return copy.deepcopy(trunk, shared)
 
 
 class MomentumEncoder(nn.Module):
@@ -17,7 +39,7 @@ class MomentumEncoder(nn.Module):
     def __init__(self, trunk: Trunk, head: ItcHead, momentum: float) -> None:
         super().__init__()
         self.momentum = momentum
-        self.trunk, self.head = copy.deepcopy(trunk), copy.deepcopy(head)
+        self.trunk, self.head = slow_copy(trunk), copy.deepcopy(head)
         self.head.bank = None
         self.requires_grad_(False)
         self.eval()

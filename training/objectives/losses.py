@@ -10,6 +10,8 @@ Legend: R rows, C columns, K negatives, B batch, D width, A classes.
 import torch
 from torch import Tensor
 
+from training.objectives.similarity import similarities
+
 
 def equal_mass(positive_RC: Tensor) -> Tensor:
     """Target [R,C] in which a row's positives share a mass of one (BLIP's retrieval variant)."""
@@ -72,7 +74,7 @@ def supcon(
     self_BB = torch.eye(len(label_B), dtype=torch.bool, device=label_B.device)
     positive = (label_B[:, None] == label_B) & ~self_BB
     ignored = self_BB if ignored_BB is None else self_BB | ignored_BB
-    return info_nce(scale * (vectors_BD.float() @ vectors_BD.float().T), equal_mass(positive), ignored)
+    return info_nce(scale * similarities(vectors_BD, vectors_BD), equal_mass(positive), ignored)
 
 
 def arcface_logits(cosine_BA: Tensor, label_B: Tensor, scale: float, margin: float) -> Tensor:

@@ -3,7 +3,7 @@
 Slots that were never written are masked: BLIP's queue starts as random unit vectors that are used as real
 negatives. Nothing here has a gradient; all of it is in the checkpoint.
 
-Legend: K slots, B vectors, W width, T texts and P pictures of the batch.
+Legend: K slots, B vectors, W width, T texts and P pictures of the batch, E names, M wordings.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from contract.errors import ParamsError
 from training.config import Bank
 from training.objectives.contrast import Identity, Vectors, owned
+
+WORDINGS = 16  # of one picture or box in one slot; one of more takes another
 
 
 class Ring(nn.Module):
@@ -64,30 +66,57 @@ def joined(parts: Sequence[More]) -> More | None:
     )
 
 
+def in_slots(owner_E: Tensor, group_E: Tensor, words_E: Tensor) -> tuple[Tensor, Tensor]:
+    """Each owner once: whose a slot is [B], and its ids [B,1+M], the group and all words that name it.
+
+    What is left of a slot repeats one of the words.
+    """
+    owner, group, words = torch.stack([owner_E, group_E, words_E], dim=1).unique(dim=0).T.contiguous()
+    number = torch.arange(len(owner), device=owner.device) - torch.searchsorted(owner, owner)  # of its words
+    first = number % WORDINGS == 0
+    ids = torch.stack([group, *[words] * WORDINGS], dim=1)[first]
+    ids[first.cumsum(0) - 1, 1 + number % WORDINGS] = words
+    return owner[first], ids
+
+
 class MemoryBank(nn.Module):
-    """The two rings. Ids of a picture: its group; of a text: its picture's group and its words."""
+    """The two rings. Ids of a picture: its group and the words of its texts; of a text: its picture's group
+    and its words.
+    """
 
     def __init__(self, slots: int, width: int) -> None:
         super().__init__()
-        self.pictures, self.texts = Ring(slots, width, 1), Ring(slots, width, 2)
+        self.pictures, self.texts = Ring(slots, width, 1 + WORDINGS), Ring(slots, width, 2)
 
     def enqueue(self, keys: Vectors) -> None:
         """Pictures that have a text, and all texts."""
         of = keys.identity
-        there = of.text_picture.unique()
-        self.pictures.enqueue(keys.picture[there], of.group[there, None])
+        there, ids = in_slots(of.text_picture, of.text_group, of.words)
+        self.pictures.enqueue(keys.picture[there], ids)
         self.texts.enqueue(keys.text, torch.stack([of.text_group, of.words], dim=1))
 
     def more_pictures(self, of: Identity) -> More:
-        """Columns for texts: copies of a text's own picture are not judged [T,K]."""
+        """Columns for texts: copies of a text's picture, and pictures of its words, are not judged [T,K]."""
         ring = self.pictures
-        return More(ring.vectors.clone(), (of.text_group[:, None] == ring.ids[:, 0]) | ~ring.filled)
+        group, *wordings = ring.ids.unbind(1)
+        said = torch.zeros(len(of.words), len(group), dtype=torch.bool, device=group.device)
+        for words in wordings:
+            said |= of.words[:, None] == words
+        true = (of.text_group[:, None] == group) | _in_all_slots(said, group)
+        return More(ring.vectors.clone(), true | ~ring.filled)
 
     def more_texts(self, of: Identity) -> More:
         """Columns for pictures: texts of a copy, and of words that a picture has, are not judged [P,K]."""
         ring = self.texts
         true = (of.group[:, None] == ring.ids[:, 0]) | owned(of, ring.ids[:, 1])
         return More(ring.vectors.clone(), true | ~ring.filled)
+
+
+def _in_all_slots(said_TK: Tensor, group_K: Tensor) -> Tensor:
+    """[T,K] what holds of one slot of a picture, for the others too that it or a copy takes."""
+    number = group_K.unique(return_inverse=True)[1]
+    times = torch.zeros(said_TK.shape, dtype=torch.int32, device=said_TK.device)
+    return times.index_add_(1, number, said_TK.int())[:, number] > 0
 
 
 def check(bank: Bank, place: str, most: int, of: str, steps: int) -> None:

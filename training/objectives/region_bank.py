@@ -11,9 +11,7 @@ from msgspec import Struct
 from torch import Tensor, nn
 
 from training.distributed import ALONE, World
-from training.objectives.memory_bank import More, Ring
-
-WORDINGS = 8  # of one box in one slot; a box of more takes another
+from training.objectives.memory_bank import WORDINGS, More, Ring, in_slots
 
 
 class Links(Struct):
@@ -70,14 +68,9 @@ class RegionBank(nn.Module):
 
 
 def _boxes(links: Links, box_RW: Tensor) -> Filled:
-    """Each linked box once, with its group and wordings; what is left of a slot repeats one of them."""
-    names = torch.stack([links.box, links.group, links.words], dim=1).unique(dim=0)
-    box, group, words = names.T.contiguous()
-    number = torch.arange(len(box), device=box.device) - torch.searchsorted(box, box)  # among its wordings
-    first = number % WORDINGS == 0
-    ids = torch.stack([group, *[words] * WORDINGS], dim=1)[first]
-    ids[first.cumsum(0) - 1, 1 + number % WORDINGS] = words
-    return Filled(ids, box_RW[box[first]])
+    """Each linked box once, with its group and wordings."""
+    box, ids = in_slots(links.box, links.group, links.words)
+    return Filled(ids, box_RW[box])
 
 
 def _phrases(links: Links, phrase_SW: Tensor) -> Filled:

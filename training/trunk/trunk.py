@@ -34,11 +34,16 @@ class Shared(Struct):
 
 
 class TextFusion(nn.Module):
-    """Each text with the tokens of its picture: by a fusion whose second input is the text."""
+    """Each text with the tokens of its picture: by a fusion whose second input is the text.
+
+    A fusion that attends gives a sum of layers, and a norm follows as in PictureEncoder. One that does not
+    gives the picture's tokens, which have their norm, and what it adds to them.
+    """
 
     def __init__(self, kind: Kind, shape: Shape) -> None:
         super().__init__()
         self.aligned, self.fusion = kind.aligned, kind.build(shape)
+        self.norm = nn.LayerNorm(shape.hidden) if kind.attends else nn.Identity()
 
     def forward(self, picture: Tensor, visible: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """picture [T,N,H] of each text, text [T,1+L,H] → [T,N,H]. The summary token is no word."""
@@ -46,7 +51,7 @@ class TextFusion(nn.Module):
         if self.aligned:
             words = masked_mean(words, mask)[:, None].expand_as(picture)
             mask = visible
-        fused: Tensor = self.fusion(picture, words, visible, mask)
+        fused: Tensor = self.norm(self.fusion(picture, words, visible, mask))
         return fused
 
 
