@@ -1,5 +1,6 @@
 """Where itm's negatives come from beside the batch: changed texts, and pictures without what a text names."""
 
+from collections import Counter
 from dataclasses import replace
 from itertools import islice
 
@@ -21,6 +22,7 @@ from training.fusion.registry import Shape
 from training.heads.itm import ItmHead, with_views
 from training.heads.itm_pairs import ELSEWHERE, MASKED, PLAIN, SIDES, sample
 from training.modules.regions import touching
+from training.objectives.pairing import couples
 from training.shards import open_shards
 from training.stream import Stream
 from training.trunk import masked_view
@@ -199,47 +201,59 @@ def test_a_views_cls_is_the_mean_of_what_is_left(folder):
         torch.testing.assert_close(tokens[row, 0], tokens[row, 1:][left[row, 1:]].mean(0))
 
 
-def with_one_box(batch: Batch) -> Batch:
-    """Of each text; the other of its two is that one turned by half a circle."""
-    return replace(batch, named=batch.named[::2])
-
-
-def holes(batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Of each column what is named, and what is hidden elsewhere."""
-    text = batch.rows["itm"]
-    named, beside = (find(batch, COLUMNS, text) for find in (masked_view.of_named, masked_view.beside_named))
-    return [(named[column.name], beside[column.name]) for column in COLUMNS]
-
-
-def test_the_true_pair_has_holes_of_the_same_boxes_turned_by_half_a_circle(folder):
-    for batch in batches(folder, named=True):
-        for column, (named, beside) in zip(COLUMNS, holes(with_one_box(batch)), strict=True):
-            start = int(column.cls)
-            assert torch.equal(beside[:, start:], named[:, start:].flip(1))
-            assert not beside[:, :start].any()
-
-
-@given(st.integers(0, 2**32 - 1), st.floats(0, 0.6), st.floats(0.05, 1.0))
-def test_a_false_and_a_true_pair_with_holes_have_as_many_and_share_none(batch, seed, masked, most):
+def drawn_anew(batch: Batch, seed: int, masked: float, most: float) -> Batch:
+    """Other boxes, and pictures of which a mask hides a share."""
     generator = torch.Generator().manual_seed(seed)
     corner, size = torch.rand(2, len(batch.boxes), 2, generator=generator)
     boxes = torch.cat([corner, (corner + most * size).clamp(max=1)], 1)
     visible = {
         name: torch.rand(seen.shape, generator=generator) >= masked for name, seen in batch.visible.items()
     }
-    changed = replace(batch, boxes=boxes, visible=visible)
-    text = changed.rows["itm"]
-    named = masked_view.of_named(changed, COLUMNS, text)
-    room = masked_view.spares(changed, COLUMNS, changed.text_picture[text], named)
-    for column, (named, beside) in zip(COLUMNS, holes(changed), strict=True):
-        assert (
-            not (named & beside).any()
-            and not (beside & ~visible[column.name][batch.text_picture[text]]).any()
-        )
-        assert torch.equal(named.sum(1)[room], beside.sum(1)[room])
+    return replace(batch, boxes=boxes, visible=visible)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 0.6), st.floats(0.05, 1.0))
+def test_texts_exchange_holes_that_hide_nothing_they_name_and_leave_some_of_each_column(
+    batch, seed, masked, most
+):
+    changed = drawn_anew(batch, seed, masked, most)
     pairs = sample(changed, None, Sources(masked=1, random=0.001), COLUMNS)
-    asked = set(pairs.text[pairs.view == MASKED].tolist())
-    assert asked <= set(text[room].tolist())
+    asked = pairs.view == MASKED
+    text, other, picture = pairs.text[asked], pairs.other[asked], pairs.picture[asked]
+    named, elsewhere = (masked_view.of_named(changed, COLUMNS, of) for of in (text, other))
+    for column in COLUMNS:
+        there, beside = named[column.name], elsewhere[column.name]
+        seen = changed.visible[column.name][picture]
+        assert not (there & beside).any() and not (beside & ~seen).any()
+        assert not beside[:, : int(column.cls)].any()
+        assert (seen & ~there & ~beside)[:, int(column.cls) :].any(1).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 0.3), st.floats(0.05, 1.0))
+def test_the_same_holes_are_shown_in_true_pairs_as_in_false_ones(batch, seed, masked, most):
+    """So nothing about them, their place or their shape tells one from the other."""
+    changed = drawn_anew(batch, seed, masked, most)
+    pairs = sample(changed, None, Sources(masked=1), COLUMNS)
+    asked = pairs.text[pairs.view == MASKED]
+    shown = {}
+    for number, side in enumerate(SIDES):
+        rows = (pairs.side == number) & (pairs.view != PLAIN) & torch.isin(pairs.other, asked)
+        texts = pairs.text if side == "wrong_picture" else pairs.other
+        holes = masked_view.of_named(changed, COLUMNS, texts[rows])
+        shown[side] = Counter(map(tuple, torch.cat(list(holes.values()), 1).int().tolist()))
+    assert shown["own"] == shown["wrong_picture"] == shown["wrong_text"]
+    assert len(asked) < 2 or shown["own"]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 9), st.floats(0, 1))
+def test_couples_fit_both_ways_and_none_is_left_that_could_be_one(seed, rows, density):
+    generator = torch.Generator().manual_seed(seed)
+    fits = torch.rand(rows, rows, generator=generator) < density
+    fits = fits & fits.T
+    partner = couples(fits, generator).tolist()
+    alone = [row for row, other in enumerate(partner) if other < 0]
+    assert all(partner[other] == row and fits[row, other] for row, other in enumerate(partner) if other >= 0)
+    assert not any(fits[row, other] for row in alone for other in alone if row != other)
 
 
 def test_where_less_is_left_than_is_hidden_the_next_source_is_taken(folder):
@@ -284,9 +298,9 @@ def test_every_pair_looks_at_the_view_that_it_names(folder, fill):
         if view == PLAIN:
             assert picture[number] == own
             continue
-        find = masked_view.of_named if view == MASKED else masked_view.beside_named
-        true = find(batch, columns, true_text(batch, own))
-        tokens, visible = known.look(masked_view.masked(batch, columns, own, true))
+        text = true_text(batch, own) if view == MASKED else pairs.other[number][None]
+        hidden = masked_view.of_named(batch, columns, text)
+        tokens, visible = known.look(masked_view.masked(batch, columns, own, hidden))
         place = picture[number]
         torch.testing.assert_close(seen.picture[place][seen.visible[place]], tokens[0][visible[0]])
 

@@ -144,7 +144,7 @@ class Stream:
 
     def on(self, device: torch.device) -> Generator[Batch, None, None]:
         """The batches on a device; to a CUDA device each is copied while the step works on the one before."""
-        emptiness = self.emptiness()
+        emptiness = self.emptiness(of=self.world)  # what the others read is not known here
         with closing(self.turns(device)) as turns:
             for end, batch in turns:
                 if batch is not None:
@@ -162,12 +162,12 @@ class Stream:
                 self.position, batch = turn
                 yield self.position, batch
 
-    def emptiness(self) -> Emptiness:
-        """Of all processes, from here on."""
+    def emptiness(self, of: int = 1) -> Emptiness:
+        """From here on, of all processes, or of every `of`-th turn."""
         rows = [len(dataset) for dataset in self.datasets]
         if self.stop is not None or not rows:
             return Emptiness(sum(rows), self.position)
-        return Emptiness(whole_epoch(rows, self.weights, self.batch), self.position)
+        return Emptiness(of * whole_epoch(rows, self.weights, self.batch), self.position)
 
     def _next(self, batches: Batches) -> tuple[int, Batch | None] | None:
         started = time.perf_counter()

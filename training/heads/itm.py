@@ -74,14 +74,15 @@ class ItmHead(nn.Module):
 
 def with_views(shared: Shared, batch: Batch, pairs: Pairs) -> tuple[Shared, Tensor]:
     """The pictures with the views that the pairs ask for behind them, and the picture [N] of each pair."""
-    text = pairs.text[pairs.view == MASKED]
+    masked = pairs.view == MASKED
+    text, other = pairs.text[masked], pairs.other[masked]
     if not len(text):
         return shared, pairs.picture
     view = len(shared.picture) + torch.arange(len(text), device=text.device)
     picture = pairs.picture.clone()
-    picture[pairs.view == MASKED] = view
+    picture[masked] = view
     picture[pairs.view == ELSEWHERE] = (view + len(text)).repeat(2)  # with the text, then with the wrong one
-    return masked_view.look(shared, batch, text), picture
+    return masked_view.look(shared, batch, text, other), picture
 
 
 def _accuracy(right: Tensor, side: Tensor) -> dict[str, tuple[Tensor, int]]:

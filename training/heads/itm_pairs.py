@@ -1,8 +1,9 @@
 """Which pairs itm is taught: each text with its own picture, with a wrong one, and a wrong text in its place.
 
 A text that lacks one of the wrong ones gives neither, so both sides come in equal counts. A wrong picture can
-be the text's own with all that it names hidden. Lest the holes tell by themselves, that picture then has
-holes with the text and with the wrong text as well: as many cells, elsewhere.
+be the text's own with all that it names hidden. Lest the holes tell by themselves, by being there, by their
+number, place or shape, such texts exchange theirs two by two: with the text, and with the wrong text, the
+picture has the holes of the other one, which that one's picture has where they make it false.
 
 Legend: T texts, P pictures, N pairs, R rows, C candidates.
 """
@@ -17,7 +18,7 @@ from contract.seeds import seed64
 from training.batch import Batch
 from training.config import Sources
 from training.objectives.contrast import Contrasted, identify, unjudged
-from training.objectives.pairing import NOBODY, Source, any_of, draw, mined, negatives
+from training.objectives.pairing import NOBODY, Source, any_of, couples, draw, mined, negatives
 from training.trunk import masked_view
 from training.trunk.picture import Column
 
@@ -27,12 +28,15 @@ PLAIN, MASKED, ELSEWHERE = range(3)  # hidden for a pair: nothing more, what the
 
 
 class Pairs(Struct):
-    """text [N] into the batch's T, picture [N] into its P, side [N] into SIDES, view [N]: PLAIN or not."""
+    """text [N] into the batch's T, picture [N] into its P, side [N] into SIDES, view [N]: PLAIN or not. other
+    [N] into T: the text whose holes are shown ELSEWHERE.
+    """
 
     text: Tensor
     picture: Tensor
     side: Tensor
     view: Tensor
+    other: Tensor
 
 
 @torch.no_grad()
@@ -43,31 +47,36 @@ def sample(batch: Batch, found: Contrasted | None, sources: Sources, columns: Se
     """
     rows = batch.rows["itm"]
     own = batch.text_picture[rows]
-    picture, masked, text = _wrong(batch, found, sources, columns)
+    picture, other, text = _wrong(batch, found, sources, columns)
     there = (picture >= 0) & (text >= 0)
+    masked = there & (other >= 0)
     texts, pictures = [rows, rows[there], text[there]], [own, picture[there], own[there]]
-    views = [(there & masked) * ELSEWHERE, masked[there] * MASKED, masked[there] * ELSEWHERE]
+    views = [masked * ELSEWHERE, masked[there] * MASKED, masked[there] * ELSEWHERE]
+    others = [other, other[there], other[there]]
     sides = [torch.full_like(part, side) for side, part in enumerate(texts)]
-    return Pairs(*(torch.cat(parts) for parts in (texts, pictures, sides, views)))
+    return Pairs(*(torch.cat(parts) for parts in (texts, pictures, sides, views, others)))
 
 
 def _wrong(
     batch: Batch, found: Contrasted | None, sources: Sources, columns: Sequence[Column]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each row [R]: a wrong picture, whether it is its own with holes, and a wrong text; −1 is none."""
+    """Of each row [R]: a wrong picture, the text that it exchanges holes with where that is its own picture
+    with holes, and a wrong text; −1 is none.
+    """
     generator = torch.Generator().manual_seed(seed64("itm", batch.position, *batch.keys[:1]) >> 1)
     rows = batch.rows["itm"]
     own, wrong_RP = batch.text_picture[rows], ~unjudged(identify(batch, rows))
     scores_RP = None if found is None else found.scale * found.online.text @ found.online.picture.T
     mined_RP, numbers = mined(batch.neg_picture[rows], len(batch.keys)), torch.arange(len(batch.keys))
     pictures = _of_batch(numbers.to(own.device), scores_RP, wrong_RP, mined_RP, sources, generator)
-    pictures["masked"] = sources.masked, lambda: own.where(_maskable(batch, columns, rows), NOBODY)
+    other = _partners(batch, columns, rows, generator) if sources.masked else torch.full_like(rows, NOBODY)
+    pictures["masked"] = sources.masked, lambda: own.where(other >= 0, NOBODY)
     picture, source = negatives(pictures, generator)
     back_RR = None if scores_RP is None else scores_RP.T[own]
     texts = _of_batch(rows, back_RR, wrong_RP.T[own], mined_RP[:, own], sources, generator)
     texts["swapped"] = sources.swapped, lambda: any_of(batch.swapped[rows], generator)
     text, _ = negatives(texts, generator)
-    return picture, source == list(pictures).index("masked"), text
+    return picture, other.where(source == list(pictures).index("masked"), NOBODY), text
 
 
 def _of_batch(
@@ -92,8 +101,10 @@ def _of_batch(
     }
 
 
-def _maskable(batch: Batch, columns: Sequence[Column], texts: Tensor) -> Tensor:
-    """[R] whether something that a text names can be hidden, and as much elsewhere."""
+def _partners(batch: Batch, columns: Sequence[Column], texts: Tensor, generator: torch.Generator) -> Tensor:
+    """[R] another of these texts, of which each can hide what the other names; −1 where there is none."""
     hidden, picture = masked_view.of_named(batch, columns, texts), batch.text_picture[texts]
     told = masked_view.tells(batch, columns, picture, hidden)
-    return told & masked_view.spares(batch, columns, picture, hidden)
+    fits = masked_view.exchangeable(batch, columns, picture, hidden) & told & told[:, None]
+    partner = couples(fits, generator)
+    return texts[partner.clamp(min=0)].where(partner >= 0, NOBODY)

@@ -58,14 +58,6 @@ def touching(boxes_R4: Tensor, grid: int) -> Tensor:
     return (down[:, :, None] & across[:, None, :]).flatten(1)
 
 
-def distance(boxes_R4: Tensor, grid: int) -> Tensor:
-    """[R,G²] how far the centre of a cell lies from a box, squared; zero inside of it."""
-    centres = (torch.arange(grid, device=boxes_R4.device) + 0.5) / grid
-    low, high = boxes_R4[:, :2, None], boxes_R4[:, 2:, None]
-    across, down = torch.maximum(low - centres, centres - high).clamp(min=0).square().unbind(1)
-    return (down[:, :, None] + across[:, None, :]).flatten(1)
-
-
 def _area(boxes_R4: Tensor) -> Tensor:
     width, height = (boxes_R4[:, 2:] - boxes_R4[:, :2]).clamp(min=0).unbind(1)
     return width * height

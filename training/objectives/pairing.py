@@ -8,6 +8,7 @@ Legend: R rows, C candidates, S sources, T texts, P pictures, K mined pictures.
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +46,18 @@ def draw(logits_RC: Tensor, allowed_RC: Tensor, generator: torch.Generator) -> T
     noisy = logits_RC.double() + gumbel.to(logits_RC.device)
     best = noisy.masked_fill(~allowed_RC, -torch.inf).argmax(1)
     return torch.where(allowed_RC.any(1), best, NOBODY)
+
+
+def couples(fits_RR: Tensor, generator: torch.Generator) -> Tensor:
+    """[R] whom each row goes with, both ways, at random among those that it fits; −1 where none is left."""
+    fits, partner = fits_RR.cpu().numpy(), np.full(len(fits_RR), NOBODY)
+    for row in torch.randperm(len(fits), generator=generator).tolist():
+        free = (fits[row] & (partner == NOBODY)).nonzero()[0]
+        free = free[free != row]
+        if partner[row] == NOBODY and len(free):
+            other = free[torch.randint(len(free), (1,), generator=generator).item()]
+            partner[row], partner[other] = other, row
+    return torch.from_numpy(partner).to(fits_RR.device)
 
 
 def any_of(rows_RK: Tensor, generator: torch.Generator) -> Tensor:

@@ -16,20 +16,20 @@ from torch import Tensor
 
 from training.batch import Batch
 from training.modules.pooling import masked_mean
-from training.modules.regions import distance, into_input, touching
+from training.modules.regions import into_input, touching
 from training.trunk.picture import Column
 from training.trunk.trunk import Shared
 
 Hidden = dict[str, Tensor]  # column → [V,N] bool: the tokens that a view hides
 
 
-def look(shared: Shared, batch: Batch, text_V: Tensor) -> Shared:
+def look(shared: Shared, batch: Batch, text_V: Tensor, other_V: Tensor) -> Shared:
     """The pictures and, behind them, two views of the picture of each of these texts: what it names hidden,
-    then as many cells elsewhere.
+    then the cells that another text hides in its own picture.
     """
     assert shared.look is not None
     columns, picture = shared.look.columns, batch.text_picture[text_V]
-    hidden, elsewhere = of_named(batch, columns, text_V), beside_named(batch, columns, text_V)
+    hidden, elsewhere = (of_named(batch, columns, text) for text in (text_V, other_V))
     both = {name: torch.cat([tokens, elsewhere[name]]) for name, tokens in hidden.items()}
     return _with(shared, *shared.look(masked(batch, columns, picture.repeat(2), both)))
 
@@ -45,31 +45,6 @@ def _with(shared: Shared, tokens_VNH: Tensor, visible_VN: Tensor) -> Shared:
 def of_named(batch: Batch, columns: Sequence[Column], text_V: Tensor) -> Hidden:
     """What the things cover that texts name."""
     return covering(batch, columns, batch.text_picture[text_V], batch.boxes, _links(batch, text_V))
-
-
-def beside_named(batch: Batch, columns: Sequence[Column], text_V: Tensor) -> Hidden:
-    """As many other cells: those nearest to the same boxes once the picture is turned by half a circle.
-
-    All others, where there are fewer: see `spares`.
-    """
-    picture, links = batch.text_picture[text_V], _links(batch, text_V)
-    named, boxes = of_named(batch, columns, text_V), 1 - batch.boxes[:, [2, 3, 0, 1]]
-    found = {}
-    for column in columns:
-        hidden = named[column.name]
-        others = left(batch, column, picture, hidden)
-        far = _far(batch, column, boxes, links, len(picture)).masked_fill(~others, torch.inf)
-        rank = far.argsort(dim=1, stable=True).argsort(1)  # of two as near the one that comes first
-        found[column.name] = others & (rank < hidden.sum(1, keepdim=True))
-    return found
-
-
-def _far(batch: Batch, column: Column, boxes_R4: Tensor, links_E2: Tensor, views: int) -> Tensor:
-    """[V,N] how far a token's cell lies from the nearest box that is linked to a view."""
-    far = distance(into_input(boxes_R4, batch.place[column.name][batch.box_picture]), column.grid)
-    far = F.pad(far, (int(column.cls), 0))[links_E2[:, 1]]
-    nearest = far.new_full((views, far.shape[1]), torch.inf)
-    return nearest.scatter_reduce(0, links_E2[:, :1].expand_as(far), far, "amin")
 
 
 def _links(batch: Batch, text_V: Tensor) -> Tensor:
@@ -101,10 +76,16 @@ def tells(batch: Batch, columns: Sequence[Column], picture_V: Tensor, hidden: Hi
     return some & torch.stack(rest).all(0)
 
 
-def spares(batch: Batch, columns: Sequence[Column], picture_V: Tensor, hidden: Hidden) -> Tensor:
-    """[V] whether a view leaves as many cells as it hides, in every column."""
-    rest = [left(batch, column, picture_V, hidden[column.name]).sum(1) for column in columns]
-    return (torch.stack(rest) >= torch.stack([hidden[column.name].sum(1) for column in columns])).all(0)
+def exchangeable(batch: Batch, columns: Sequence[Column], picture_V: Tensor, hidden: Hidden) -> Tensor:
+    """[V,V] whether two views could have each other's holes, in every column: both would be among the cells
+    that the other leaves, and some of these would stay.
+    """
+    fits = torch.ones(len(picture_V), len(picture_V), dtype=torch.bool, device=picture_V.device)
+    for column in columns:
+        holes, cells = hidden[column.name], left(batch, column, picture_V, hidden[column.name])
+        outside = (~cells).float() @ holes.float().T
+        fits &= (outside == 0) & (cells.sum(1, keepdim=True) > holes.sum(1))
+    return fits & fits.T
 
 
 def left(batch: Batch, column: Column, picture_V: Tensor, hidden_VN: Tensor) -> Tensor:
