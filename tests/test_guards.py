@@ -72,7 +72,7 @@ def test_new_and_missing_shards_are_named(begun: Path) -> None:
 
 
 def test_mined_negatives_are_guarded_where_they_are_used(world: Path) -> None:
-    task = ["--set", "tasks={itm: {mined: 1}}", "optim.epochs=1"]
+    task = ["--set", "tasks={itm: {mined: 1}}", "optim.epochs=1", "development=0"]
     synthetic.build(world, change=with_statements)
     fit.main(["--run", "runs/itm", *task])
     near = synthetic.neighbours
@@ -197,7 +197,7 @@ def test_negatives_without_a_manifest_are_guarded_by_what_they_say_themselves(
 
     mine()
     words = ["--tokenizer", "data/tokenizer.json", "--answers", str(answers())]
-    task = ["--set", "tasks={itm: {mined: 1}}", "optim.epochs=1"]
+    task = ["--set", "tasks={itm: {mined: 1}}", "optim.epochs=1", "development=0"]
     fit.main(["--shards", TRAIN, *words, "--run", "runs/itm", *task])
     resume(Path("runs/itm"))
     with pytest.MonkeyPatch.context() as patch:
