@@ -1,6 +1,8 @@
 """Activation checkpointing and compilation: less memory, more speed, the same numbers and names."""
 
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 import statements
 import synthetic
 import torch
-from test_fit import losses, train, weights
+from test_fit import HERE, losses, train, weights
 
 from contract.errors import ParamsError
 from training import run
@@ -175,6 +177,12 @@ def test_a_compiled_run_leaves_a_checkpoint_that_any_other_reads(world, traced):
     assert any(isinstance(module, PARTS) for module in model.modules())
     for (_, a), (_, b) in zip(losses(Path("runs/a")), losses(Path("runs/b")), strict=True):
         assert float(a) == pytest.approx(float(b), rel=1e-4)
+
+
+def test_a_process_that_has_compiled_nothing_yet_can():
+    """Torch does not load by itself what it is told of compiling."""
+    code = "import training.fit, training.model.compiling as c, torch; c.compile_parts(torch.nn.Identity())"
+    subprocess.run([sys.executable, "-c", code], check=True, env=HERE)
 
 
 def test_without_a_compiler_it_is_said_before_anything_is_made(world, monkeypatch):

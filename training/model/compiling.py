@@ -7,8 +7,8 @@ never the same for long. What decides by values which tensors to make stays as i
 import os
 import shutil
 
-import torch
 from torch import nn
+from torch._functorch import config as functorch
 
 from contract.errors import ParamsError
 from training.fusion.gated import GatedFusionModule
@@ -29,7 +29,7 @@ def compile_parts(model: nn.Module) -> None:
             fix="install one, name it in CXX, or compile: false",
         )
     # each task's gradient on the trunk is a backward pass of its own, through the same graph
-    torch._functorch.config.donated_buffer = False
+    functorch.donated_buffer = False
     for module in model.modules():
         if isinstance(module, PARTS):
             module.compile(dynamic=True)
