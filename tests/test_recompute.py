@@ -179,6 +179,24 @@ def test_a_compiled_run_leaves_a_checkpoint_that_any_other_reads(world, traced):
         assert float(a) == pytest.approx(float(b), rel=1e-4)
 
 
+@pytest.mark.gpu  # a CPU's code generator takes a minute of it; it draws the same too
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("mixed", [False, True])
+def test_compiled_the_dropout_is_the_same_with_and_without_gradient(mixed):
+    """The gradient cache goes over a part twice, and must meet the same vectors."""
+    block = SelfBlock(32, 2, 0.3).cuda()
+    compile_parts(block)
+    for texts in (5, 9):
+        given = torch.randn(texts, 7, 32).cuda(), torch.ones(texts, 7, dtype=torch.bool).cuda()
+        made = []
+        for with_gradient in (False, True):
+            torch.manual_seed(3)
+            cast = torch.autocast("cuda", torch.bfloat16, enabled=mixed)
+            with torch.set_grad_enabled(with_gradient), cast:
+                made.append(block(*given))
+        torch.testing.assert_close(*made, rtol=0.01, atol=0.01)  # graphs round each in its way
+
+
 def test_a_process_that_has_compiled_nothing_yet_can():
     """Torch does not load by itself what it is told of compiling."""
     code = "import training.fit, training.model.compiling as c, torch; c.compile_parts(torch.nn.Identity())"

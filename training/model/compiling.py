@@ -1,7 +1,8 @@
 """torch.compile of the parts that a step spends its time in, each by itself.
 
 In place, so that weights keep their names, and with shapes left open: a batch's texts and their longest are
-never the same for long. What decides by values which tensors to make stays as it is.
+never the same for long. What decides by values which tensors to make stays as it is. With and without
+gradient a part is two graphs; they draw the same dropout, as the gradient cache needs.
 """
 
 import os
