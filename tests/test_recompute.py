@@ -1,6 +1,8 @@
 """Activation checkpointing and compilation: less memory, more speed, the same numbers and names."""
 
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 import statements
 import synthetic
 import torch
-from test_fit import losses, train, weights
+from test_fit import HERE, losses, train, weights
 
 from contract.errors import ParamsError
 from training import run
@@ -175,6 +177,30 @@ def test_a_compiled_run_leaves_a_checkpoint_that_any_other_reads(world, traced):
     assert any(isinstance(module, PARTS) for module in model.modules())
     for (_, a), (_, b) in zip(losses(Path("runs/a")), losses(Path("runs/b")), strict=True):
         assert float(a) == pytest.approx(float(b), rel=1e-4)
+
+
+@pytest.mark.gpu  # a CPU's code generator takes a minute of it; it draws the same too
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("mixed", [False, True])
+def test_compiled_the_dropout_is_the_same_with_and_without_gradient(mixed):
+    """The gradient cache goes over a part twice, and must meet the same vectors."""
+    block = SelfBlock(32, 2, 0.3).cuda()
+    compile_parts(block)
+    for texts in (5, 9):
+        given = torch.randn(texts, 7, 32).cuda(), torch.ones(texts, 7, dtype=torch.bool).cuda()
+        made = []
+        for with_gradient in (False, True):
+            torch.manual_seed(3)
+            cast = torch.autocast("cuda", torch.bfloat16, enabled=mixed)
+            with torch.set_grad_enabled(with_gradient), cast:
+                made.append(block(*given))
+        torch.testing.assert_close(*made, rtol=0.01, atol=0.01)  # graphs round each in its way
+
+
+def test_a_process_that_has_compiled_nothing_yet_can():
+    """Torch does not load by itself what it is told of compiling."""
+    code = "import training.fit, training.model.compiling as c, torch; c.compile_parts(torch.nn.Identity())"
+    subprocess.run([sys.executable, "-c", code], check=True, env=HERE)
 
 
 def test_without_a_compiler_it_is_said_before_anything_is_made(world, monkeypatch):
