@@ -233,7 +233,7 @@ def test_texts_exchange_holes_that_hide_nothing_they_name_and_leave_some_of_each
 def test_the_same_holes_are_shown_in_true_pairs_as_in_false_ones(batch, seed, masked, most):
     """So nothing about them, their place or their shape tells one from the other."""
     changed = drawn_anew(batch, seed, masked, most)
-    pairs = sample(changed, None, Sources(masked=1), COLUMNS)
+    pairs = sample(changed, None, Sources(masked=1000, random=0.001), COLUMNS)
     asked = pairs.text[pairs.view == MASKED]
     shown = {}
     for number, side in enumerate(SIDES):
@@ -242,7 +242,7 @@ def test_the_same_holes_are_shown_in_true_pairs_as_in_false_ones(batch, seed, ma
         holes = masked_view.of_named(changed, COLUMNS, texts[rows])
         shown[side] = Counter(map(tuple, torch.cat(list(holes.values()), 1).int().tolist()))
     assert shown["own"] == shown["wrong_picture"] == shown["wrong_text"]
-    assert len(asked) < 2 or shown["own"]
+    assert not len(asked) or shown["own"]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 9), st.floats(0, 1))
