@@ -1,5 +1,6 @@
 """Errors that a person can act on: what was found where, what was expected, how to mend it."""
 
+import errno
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -55,6 +56,21 @@ class BudgetError(FuselineError):
 
 class ShardError(FuselineError):
     """A shard, index or column is missing, damaged, or breaks the format."""
+
+
+class NoRoomError(FuselineError):
+    """The system opens no further file. No file is to blame, so none may be left out for it."""
+
+
+def unreadable(path: object, error: OSError) -> FuselineError:
+    """What to raise where a file that is there cannot be opened or read."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return NoRoomError(
+            "ulimit -n",
+            f"{path} cannot be opened: {error.strerror}",
+            fix="ulimit -n 4096, or close streams that are not read any more",
+        )
+    return ShardError(path, f"cannot be read: {error.strerror}")
 
 
 class MismatchError(FuselineError):

@@ -18,7 +18,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from contract import tar
-from contract.errors import ShardError
+from contract.errors import ShardError, unreadable
 from contract.files import write_atomic
 from contract.record import Record, Text
 
@@ -133,7 +133,7 @@ def load(shard: Path) -> Index:
     except FileNotFoundError:
         return scan(shard)
     except OSError as error:
-        raise ShardError(path, f"cannot be read: {error.strerror}") from None
+        raise unreadable(path, error) from None
     with tar.open_shard(shard) as file:
         size = file.seek(0, 2)
     known = parse(content, path, size)

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from contract import column, record
 from contract.codec import UNDECODABLE
 from contract.column import Dtype, Output, Transform
-from contract.errors import MismatchError, ShardError
+from contract.errors import MismatchError, ShardError, unreadable
 from contract.files import write_atomic
 
 NAME = "manifest.json"
@@ -184,7 +184,7 @@ def load(folder: Path, kind: type[T]) -> T:
             path, "no such manifest", fix=f"fetch it (dvc pull {path}) or build it (dvc repro)"
         ) from None
     except OSError as error:
-        raise ShardError(path, f"cannot be read: {error.strerror}") from None
+        raise unreadable(path, error) from None
     try:
         manifest = msgspec.json.decode(content, type=kind)
     except UNDECODABLE as error:

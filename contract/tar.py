@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from msgspec import Struct
 
-from contract.errors import ShardError
+from contract.errors import ShardError, unreadable
 
 BLOCK = 512
 RECORD = 20 * BLOCK
@@ -202,4 +202,4 @@ def open_shard(path: Path) -> BinaryIO:
     except IsADirectoryError:
         raise ShardError(path, "is a folder", fix="name a .tar in it") from None
     except OSError as error:
-        raise ShardError(path, f"cannot be read: {error.strerror}") from None
+        raise unreadable(path, error) from None

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract import codec, index, tar
-from contract.errors import FuselineError, ParamsError, ShardError, TrainingError
+from contract.errors import FuselineError, NoRoomError, ShardError, TrainingError
 from contract.index import index_path
 from contract.record import Text
 from data_pipeline.stages import export, verify
@@ -594,10 +594,11 @@ def test_where_the_system_opens_no_more_files_others_make_room(own):
     tars.close()
 
 
-def test_a_lack_of_room_is_said_and_costs_no_picture(own):
+@pytest.mark.parametrize("negatives, room", [(0, 0), (1, 1)])
+def test_a_lack_of_room_is_said_and_costs_no_picture(own, negatives, room):
     opened = open_shards([str(own / "data")], ["vit"])
-    stream = Stream(opened, ["vqa"], batch=2, stop=8, on_error="skip")
-    with room_for(0), pytest.raises(ParamsError, match=r"ulimit -n[\s\S]*Too many open files"):
+    stream = Stream(opened, ["vqa"], batch=2, stop=8, on_error="skip", negatives=negatives)
+    with room_for(room), pytest.raises(NoRoomError, match=r"ulimit -n[\s\S]*Too many open files"):
         list(stream)
     assert not stream.left_out()
 

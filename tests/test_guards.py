@@ -182,6 +182,20 @@ def test_without_an_index_a_rebuilt_tar_is_told_by_its_headers(world: Path) -> N
         resume(Path("runs/a"))
 
 
+def test_without_an_index_a_record_that_can_be_read_again_is_told(world: Path) -> None:
+    """It may have other texts than it was taken to have, and then another picture would come next."""
+    bare(world)
+    path = Path("data/toy-001.tar")
+    sound = path.read_bytes()
+    path.write_bytes(sound.replace(b'{"v":1', b'["v":1', 1))
+    words = ["--tokenizer", "data/tokenizer.json", "--answers", str(answers())]
+    fit.main(["--shards", TRAIN, *words, "--run", "runs/a", *SHORT, "on_error=skip"])
+    resume(Path("runs/a"))
+    path.write_bytes(sound)
+    with pytest.raises(MismatchError, match=r"1 rebuilt: toy-001 \(records\)"):
+        resume(Path("runs/a"))
+
+
 @pytest.mark.parametrize("indexed", [True, False])
 def test_negatives_without_a_manifest_are_guarded_by_what_they_say_themselves(
     world: Path, indexed: bool

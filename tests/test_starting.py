@@ -121,6 +121,7 @@ def test_a_best_of_nothing_ends_training(every):
     hardly = "masking={ratio: 0.5, ratio_end: 0.01, fill: learned}"  # in the end, no cell of the sixteen
     with pytest.raises(TrainingError, match=r"train\.development: nothing that is held out asks for mfm/"):
         train("hardly", "tasks={mfm: {}}", hardly, "development=0.3")
+    assert list(Path("runs/hardly/checkpoints").glob("step-*")), "the epoch is not lost"
 
 
 def test_who_holds_pictures_out_of_several_datasets_is_told_that_they_may_share_some(world, capsys):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from contract import index
-from contract.errors import MismatchError, ShardError
+from contract.errors import MismatchError, ShardError, unreadable
 from contract.files import sha256_file
 from contract.index import ABSENT, COUNTED, Index
 from contract.manifest import DataManifest, FeatureManifest, ShardFacts
@@ -202,17 +202,16 @@ def _digest(path: Path) -> str:
     except FileNotFoundError:
         return "no such file"
     except OSError as error:
-        raise ShardError(path, f"cannot be read: {error.strerror}") from None
+        raise unreadable(path, error) from None
 
 
 def _open(path: Path, source: Source, tars: Tars, skips: bool) -> Shard:
     whole, facts = index.load(path), source.data.shards[path.stem]
     if source.listed:
         check_facts(path, whole, source.data.shards)
-    records = whole.only(["json"], path)
-    if not records.hashed:
-        complete_records(tars, path, records, skips)
-    records = records.lean(RECORD_FIELDS)
+    if not whole.hashed:
+        complete_records(tars, path, whole, skips)
+    records = whole.only(["json"], path).lean(RECORD_FIELDS)
     columns = {
         name: _open_column(name, path, whole, records, source, tars, skips) for name in source.features
     }
@@ -230,7 +229,7 @@ def _open_column(
         complete_column(tars, path, found, known, skips)
     facts = known.shards.get(path.stem)
     stated = facts.index if facts else ""
-    return Column(path, found.lean(COLUMN_FIELDS, records.names), stated or fingerprint(tar))
+    return Column(path, found.lean(COLUMN_FIELDS, records.names), stated or fingerprint(found))
 
 
 def _beside(path: Path, shard: Path, records: Index, known: FeatureManifest) -> Index:

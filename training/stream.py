@@ -144,13 +144,13 @@ class Stream:
 
     def on(self, device: torch.device) -> Generator[Batch, None, None]:
         """The batches on a device; to a CUDA device each is copied while the step works on the one before."""
-        emptiness = self.emptiness(of=self.world)  # what the others read is not known here
+        emptiness = self.emptiness(of=self.world)
         with closing(self.turns(device)) as turns:
             for end, batch in turns:
                 if batch is not None:
                     yield batch
-                if emptiness.everywhere(end, batch is None):
-                    raise self.unreadable()
+                if emptiness.everywhere(end, batch is None) and (self.world == 1 or self.stop is None):
+                    raise self.unreadable(f" by process {self.rank}" if self.world > 1 else "")
 
     def turns(self, device: torch.device) -> Batches:
         """(position, batch) of every turn of this process, also of one of which nothing can be read: None.
@@ -163,7 +163,7 @@ class Stream:
                 yield self.position, batch
 
     def emptiness(self, of: int = 1) -> Emptiness:
-        """From here on, of all processes, or of every `of`-th turn."""
+        """From here on, of all processes, or of every `of`-th turn as far as one of them can tell."""
         rows = [len(dataset) for dataset in self.datasets]
         if self.stop is not None or not rows:
             return Emptiness(sum(rows), self.position)
@@ -205,11 +205,11 @@ class Stream:
                 for _, assembled in pending:
                     assembled.cancel()
 
-    def unreadable(self) -> ShardError:
-        """What to raise where there is nothing left to read."""
+    def unreadable(self, whom: str = "") -> ShardError:
+        """What to raise where there is nothing left to read, by whom."""
         return ShardError(
             self.shards.folder,
-            f"nothing of {', '.join(dataset.dataset for dataset in self.datasets)} can be read",
+            f"nothing of {', '.join(dataset.dataset for dataset in self.datasets)} can be read{whom}",
             fix="fetch or rebuild the shards; on_error: stop says what is wrong with the first picture",
         )
 

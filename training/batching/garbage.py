@@ -31,7 +31,8 @@ def collecting_seldom() -> Iterator[None]:
     with _inside.lock:
         if not _inside.many:
             _inside.often, _inside.frozen = gc.get_threshold(), gc.get_freeze_count()
-            gc.freeze()
+            if not _inside.frozen:  # else what somebody else froze stays so, and nothing is added to it
+                gc.freeze()
             gc.set_threshold(SELDOM, *_inside.often[1:])
         _inside.many += 1
     try:
@@ -41,5 +42,5 @@ def collecting_seldom() -> Iterator[None]:
             _inside.many -= 1
             if not _inside.many:
                 gc.set_threshold(*_inside.often)
-                if not _inside.frozen:  # by somebody else, who would not have it undone
+                if not _inside.frozen:
                     gc.unfreeze()

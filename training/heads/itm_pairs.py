@@ -68,15 +68,27 @@ def _wrong(
     own, wrong_RP = batch.text_picture[rows], ~unjudged(identify(batch, rows))
     scores_RP = None if found is None else found.scale * found.online.text @ found.online.picture.T
     mined_RP, numbers = mined(batch.neg_picture[rows], len(batch.keys)), torch.arange(len(batch.keys))
-    pictures = _of_batch(numbers.to(own.device), scores_RP, wrong_RP, mined_RP, sources, generator)
-    other = _partners(batch, columns, rows, generator) if sources.masked else torch.full_like(rows, NOBODY)
-    pictures["masked"] = sources.masked, lambda: own.where(other >= 0, NOBODY)
-    picture, source = negatives(pictures, generator)
     back_RR = None if scores_RP is None else scores_RP.T[own]
     texts = _of_batch(rows, back_RR, wrong_RP.T[own], mined_RP[:, own], sources, generator)
     texts["swapped"] = sources.swapped, lambda: any_of(batch.swapped[rows], generator)
     text, _ = negatives(texts, generator)
-    return picture, other.where(source == list(pictures).index("masked"), NOBODY), text
+    pictures = _of_batch(numbers.to(own.device), scores_RP, wrong_RP, mined_RP, sources, generator)
+    if not sources.masked:
+        return negatives(pictures, generator)[0], torch.full_like(rows, NOBODY), text
+    partner = _partners(batch, columns, rows, text >= 0, generator)
+    masked = {"masked": (sources.masked, lambda: own.where(partner >= 0, NOBODY))}
+    picture, source = negatives(masked | pictures, generator)
+    chosen = _by_couples(source == 0, partner)
+    pictures["nobody"] = 1.0, lambda: torch.full_like(rows, NOBODY)  # where `masked` is the only source
+    instead, _ = negatives(pictures, generator)
+    picture = torch.where(chosen, own, instead.where(source == 0, picture))
+    return picture, rows[partner.clamp(min=0)].where(chosen, NOBODY), text
+
+
+def _by_couples(chosen_R: Tensor, partner_R: Tensor) -> Tensor:
+    """What the first of each couple has chosen, for both; nothing for a row without a partner."""
+    first = torch.minimum(torch.arange(len(partner_R), device=partner_R.device), partner_R).clamp(min=0)
+    return chosen_R[first] & (partner_R >= 0)
 
 
 def _of_batch(
@@ -101,10 +113,11 @@ def _of_batch(
     }
 
 
-def _partners(batch: Batch, columns: Sequence[Column], texts: Tensor, generator: torch.Generator) -> Tensor:
-    """[R] another of these texts, of which each can hide what the other names; −1 where there is none."""
+def _partners(
+    batch: Batch, columns: Sequence[Column], texts: Tensor, usable: Tensor, generator: torch.Generator
+) -> Tensor:
+    """[R] another of the usable rows, of which each can hide what the other names; −1 where there is none."""
     hidden, picture = masked_view.of_named(batch, columns, texts), batch.text_picture[texts]
-    told = masked_view.tells(batch, columns, picture, hidden)
-    fits = masked_view.exchangeable(batch, columns, picture, hidden) & told & told[:, None]
-    partner = couples(fits, generator)
-    return texts[partner.clamp(min=0)].where(partner >= 0, NOBODY)
+    told = masked_view.tells(batch, columns, picture, hidden) & usable
+    fits = masked_view.exchangeable(batch, columns, picture, hidden)
+    return couples(fits & told & told[:, None], generator)

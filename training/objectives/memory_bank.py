@@ -9,6 +9,7 @@ Legend: K slots, B vectors, W width, T texts and P pictures of the batch, E name
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from msgspec import Struct
 from torch import Tensor, nn
 
@@ -98,11 +99,8 @@ class MemoryBank(nn.Module):
     def more_pictures(self, of: Identity) -> More:
         """Columns for texts: copies of a text's picture, and pictures of its words, are not judged [T,K]."""
         ring = self.pictures
-        group, *wordings = ring.ids.unbind(1)
-        said = torch.zeros(len(of.words), len(group), dtype=torch.bool, device=group.device)
-        for words in wordings:
-            said |= of.words[:, None] == words
-        true = (of.text_group[:, None] == group) | _in_all_slots(said, group)
+        group = ring.ids[:, 0]
+        true = (of.text_group[:, None] == group) | _named(of.words, ring.ids[:, 1:], group)
         return More(ring.vectors.clone(), true | ~ring.filled)
 
     def more_texts(self, of: Identity) -> More:
@@ -112,11 +110,15 @@ class MemoryBank(nn.Module):
         return More(ring.vectors.clone(), true | ~ring.filled)
 
 
-def _in_all_slots(said_TK: Tensor, group_K: Tensor) -> Tensor:
-    """[T,K] what holds of one slot of a picture, for the others too that it or a copy takes."""
-    number = group_K.unique(return_inverse=True)[1]
-    times = torch.zeros(said_TK.shape, dtype=torch.int32, device=said_TK.device)
-    return times.index_add_(1, number, said_TK.int())[:, number] > 0
+def _named(words_T: Tensor, words_KM: Tensor, group_K: Tensor) -> Tensor:
+    """[T,K] whether a picture has a text of these words, in any of the slots that it or a copy takes."""
+    said, text = words_T.unique(return_inverse=True)
+    groups, number = group_K.unique(return_inverse=True)
+    place = torch.searchsorted(said, words_KM.contiguous())
+    slot, wording = ((F.pad(said, (0, 1))[place] == words_KM) & (place < len(said))).nonzero(as_tuple=True)
+    names = torch.zeros(len(said), len(groups), dtype=torch.bool, device=said.device)
+    names[place[slot, wording], number[slot]] = True
+    return names[text][:, number]
 
 
 def check(bank: Bank, place: str, most: int, of: str, steps: int) -> None:

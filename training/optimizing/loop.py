@@ -88,10 +88,15 @@ def _keep(
     state: State,
     ledger: Ledger,
 ) -> State:
-    """A checkpoint of the state, scored where there are rows for it; gives the state that it holds."""
+    """A checkpoint of the state, scored where there are rows for it; gives the state that it holds.
+
+    Where the score cannot be told the checkpoint stands all the same: the epoch is not lost.
+    """
     best = False
-    if held is not None:
-        state = development.score(job, model, optimizer, held, state, ledger)
-        best = development.is_best(state)
-    checkpoint.save(job.folder, model, optimizer, state, best)
+    try:
+        if held is not None:
+            state = development.score(job, model, optimizer, held, state, ledger)
+            best = development.is_best(state)
+    finally:
+        checkpoint.save(job.folder, model, optimizer, state, best)
     return state

@@ -1,21 +1,16 @@
 """Open tars: few at once, and each open for as long as anybody reads from it."""
 
-import errno
 import gc
 import os
 import resource
 from pathlib import Path
 from threading import Lock
 
-from contract.errors import ParamsError, ShardError
+from contract.errors import NoRoomError, ShardError, unreadable
 from training.reading.meter import Meter
 
 OPEN_FILES = 512  # at most; a quarter of what the system allows, where that is less: streams are read beside
 # each other, and the process has other files
-
-
-class NoRoomError(ParamsError):
-    """The system opens no further file. No tar is to blame, so none may be left out for it."""
 
 
 class OpenTar:
@@ -69,12 +64,4 @@ def _descriptor(path: Path) -> int:
     except FileNotFoundError:
         raise ShardError(path, "vanished while the run was reading it", fix=f"dvc pull {path}") from None
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            raise NoRoomError(
-                "ulimit -n",
-                f"{path} cannot be opened: {error.strerror}",
-                found=f"{allowed} files for a process",
-                fix="ulimit -n 4096, or close streams that are not read any more",
-            ) from None
-        raise ShardError(path, f"cannot be opened: {error.strerror}") from None
+        raise unreadable(path, error) from None

@@ -21,11 +21,13 @@ MAY_HAVE = 1  # texts of each kind, in a record that cannot be read
 
 
 def fingerprint(index: Index) -> str:
-    """Of a tar by its index, so of every byte; without one, of its length and what its headers say."""
+    """Of a tar by its index, so of every byte; without one, of its length, what its headers say, and what was
+    filled in: a record that can be read again may have other texts than it was taken to have.
+    """
     if index.hashed:
         return index.sha256
     digest = hashlib.sha256(f"{index.tar_bytes} {' '.join(index.suffixes)}".encode())
-    for name in ("key", "offset", "size"):
+    for name in ("key", "offset", "size", "texts", "flags"):
         digest.update(np.ascontiguousarray(index.rows[name]).data)
     return digest.hexdigest()
 

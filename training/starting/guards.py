@@ -76,9 +76,12 @@ def check_shards(run: Path, stored: Fingerprints, here: Fingerprints) -> None:
 
 
 def check_words(run: Path, stored: str, augment: Augment) -> None:
-    """Refuse to go on where the file of synonyms is another: the same text would be shown in other words."""
+    """Refuse to go on where the file of synonyms is another: the same text would be shown in other words.
+
+    stored: "" also of a run that was begun before this was noted.
+    """
     here = synonyms.fingerprint(augment)
-    if here != stored:
+    if stored and here != stored:
         raise MismatchError(
             augment.vocabulary,
             f"is not the file of synonyms that {run} was begun with",
