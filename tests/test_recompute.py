@@ -200,7 +200,8 @@ def test_compiled_the_dropout_is_the_same_with_and_without_gradient(mixed):
 def test_a_process_that_has_compiled_nothing_yet_can():
     """Torch does not load by itself what it is told of compiling."""
     code = "import training.fit, training.model.compiling as c, torch; c.compile_parts(torch.nn.Identity())"
-    subprocess.run([sys.executable, "-c", code], check=True, env=HERE)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=HERE)
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_a_compiler_it_is_said_before_anything_is_made(world, monkeypatch):
