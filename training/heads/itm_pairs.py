@@ -8,7 +8,7 @@ picture has the holes of the other one, which that one's picture has where they 
 Legend: T texts, P pictures, N pairs, R rows, C candidates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from msgspec import Struct
@@ -76,13 +76,21 @@ def _wrong(
     if not sources.masked:
         return negatives(pictures, generator)[0], torch.full_like(rows, NOBODY), text
     partner = _partners(batch, columns, rows, text >= 0, generator)
-    masked = {"masked": (sources.masked, lambda: own.where(partner >= 0, NOBODY))}
-    picture, source = negatives(masked | pictures, generator)
-    chosen = _by_couples(source == 0, partner)
-    pictures["nobody"] = 1.0, lambda: torch.full_like(rows, NOBODY)  # where `masked` is the only source
-    instead, _ = negatives(pictures, generator)
-    picture = torch.where(chosen, own, instead.where(source == 0, picture))
+    picture, chosen = _or_masked(pictures, sources.masked, own, partner, generator)
     return picture, rows[partner.clamp(min=0)].where(chosen, NOBODY), text
+
+
+def _or_masked(
+    pictures: Mapping[str, Source], share: float, own: Tensor, partner: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """[R] a wrong picture of these sources or the own one with holes, and which it is; couples do alike."""
+    masked = {"masked": (share, lambda: own.where(partner >= 0, NOBODY))}
+    picture, source = negatives(masked | dict(pictures), generator)
+    alone = source == 0
+    nobody = {"nobody": (1.0, lambda: torch.full_like(own, NOBODY))}  # where there is no other source
+    instead, _ = negatives(nobody | dict(pictures), generator)
+    chosen = _by_couples(alone, partner)
+    return torch.where(chosen, own, instead.where(alone, picture)), chosen
 
 
 def _by_couples(chosen_R: Tensor, partner_R: Tensor) -> Tensor:
