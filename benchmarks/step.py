@@ -203,7 +203,7 @@ def profiled(take: Callable[[Batch], None], batches: list[Batch]) -> tuple[float
 
 
 def within_product(event: FunctionEvent | None) -> bool:
-    """Whether an operator is a product or attention, or called by one, as `addmm` calls `copy_` for its bias."""
+    """Whether an operator is a product or attention, or called by one (`addmm` copies its bias)."""
     while event is not None:
         if event.name.startswith(PRODUCTS):
             return True
