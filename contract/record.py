@@ -115,6 +115,8 @@ def problems(record: Record, vocabulary: int | None = None) -> list[str]:
 
     vocabulary: size of the tokenizer's; every token must lie below it, if it is known.
     """
+    if _is_sound(record, vocabulary):
+        return []
     found = [] if record.width > 0 and record.height > 0 else ["width and height must be positive"]
     found += _region_problems(record.regions)
     for text in record.texts:
@@ -122,6 +124,34 @@ def problems(record: Record, vocabulary: int | None = None) -> list[str]:
         found += [f"text {text.id}: {what}" for what in wrong]
     ids = [text.id for text in record.texts]
     return found + (["text ids repeat"] if len(set(ids)) < len(ids) else [])
+
+
+def _is_sound(record: Record, vocabulary: int | None) -> bool:
+    """Whether there is nothing to say. Every reader asks this of every record, so it is written for speed."""
+    regions, ids = record.regions, set()
+    tokens: list[int] = []
+    rows = regions.crowd.copy()
+    for text in record.texts:
+        spans = text.span_tokens
+        if not len(text.span_chars) == len(spans) == len(text.span_regions):
+            return False
+        if spans and not (_inside(text.span_chars, len(text.text)) and _inside(spans, len(text.tokens))):
+            return False
+        ids.add(text.id)
+        tokens += text.tokens
+        rows += text.about
+        for linked in text.span_regions:
+            rows += linked
+        for negative in text.negatives:
+            tokens += negative.tokens
+    return (
+        record.width > 0
+        and record.height > 0
+        and len(ids) == len(record.texts)
+        and not _outside(tokens, vocabulary)
+        and not _outside(rows, len(regions.id))
+        and not _region_problems(regions)
+    )
 
 
 def _region_problems(regions: Regions) -> list[str]:
@@ -137,7 +167,6 @@ def _region_problems(regions: Regions) -> list[str]:
 
 
 def _text_problems(text: Text, regions: int, vocabulary: int | None) -> list[str]:
-    """Every reader asks this of every text, so it is written for speed."""
     found = []
     if _outside(text.tokens, vocabulary) or any(_outside(n.tokens, vocabulary) for n in text.negatives):
         found.append("holds a token that the tokenizer does not know")

@@ -1,6 +1,7 @@
 """Chosen pictures and texts → the index tensors of a batch (features are read elsewhere)."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from torch import Tensor
 
+from contract.column import Transform
 from contract.geometry import affine
 from contract.manifest import FeatureManifest
 from contract.record import NegText, Record, Text
@@ -42,13 +44,13 @@ def with_negatives(
     """
     everything = list(chosen)
     rows = {
-        "neg_text": (_append(everything, [entry.text.negatives[:given] for entry in chosen]), given),
-        "swapped": (_append(everything, [entry.swapped[:swapped] for entry in chosen]), swapped),
+        "neg_text": _append(everything, [entry.text.negatives[:given] for entry in chosen if given]),
+        "swapped": _append(everything, [entry.swapped[:swapped] for entry in chosen if swapped]),
     }
-    false_themselves = [range(0)] * (len(everything) - len(chosen))
+    counts = {"neg_text": given, "swapped": swapped}
     return everything, {
-        name: torch.from_numpy(_table(of_texts + false_themselves, count))
-        for name, (of_texts, count) in rows.items()
+        name: torch.from_numpy(_table(of_texts, counts[name], rows=len(everything)))
+        for name, of_texts in rows.items()
     }
 
 
@@ -102,14 +104,17 @@ def places(pictures: Sequence[Sized], columns: Mapping[str, FeatureManifest]) ->
     """Per column [P, 4]: scale and shift, x before y, of each picture's way into the encoder's input."""
     return {
         name: torch.from_numpy(
-            np.array([_place(known, picture.width, picture.height) for picture in pictures], np.float32)
+            np.array(
+                [_place(known.transform, picture.width, picture.height) for picture in pictures], np.float32
+            )
         )
         for name, known in columns.items()
     }
 
 
-def _place(column: FeatureManifest, width: int, height: int) -> tuple[float, ...]:
-    into = affine(column.transform, width, height)
+@lru_cache(maxsize=4096)  # pictures have few sizes
+def _place(transform: Transform, width: int, height: int) -> tuple[float, ...]:
+    into = affine(transform, width, height)
     return (*into.scale, *into.shift)
 
 
@@ -199,10 +204,13 @@ def negatives(
     return {"neg_picture": torch.from_numpy(_table([found[entry.picture] for entry in chosen], count))}
 
 
-def _table(lists: Sequence[Sequence[int]], width: int, fill: int = -1) -> NDArray[np.int64]:
-    """Lists of at most `width` numbers as the rows of one array, filled up."""
-    table = np.full((len(lists), width), fill, np.int64)
-    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+def _table(
+    lists: Sequence[Sequence[int]], width: int, fill: int = -1, rows: int | None = None
+) -> NDArray[np.int64]:
+    """Lists of at most `width` numbers as the first rows of one array, filled up. rows: of it, if more."""
+    table = np.full((len(lists) if rows is None else rows, width), fill, np.int64)
+    lengths = np.zeros(len(table), np.int64)
+    lengths[: len(lists)] = np.fromiter(map(len, lists), np.int64, len(lists))
     table[np.arange(width) < lengths[:, None]] = np.fromiter(chain.from_iterable(lists), np.int64)
     return table
 

@@ -25,6 +25,7 @@ class Columns:
     def __init__(self, shards: ShardSet, tars: Tars, threads: int) -> None:
         self._shards, self._tars, self._threads = shards, tars, threads
         members = [suffix for known in shards.features.values() for suffix in known.suffixes]
+        self._tokens = {name: known.suffixes[0] for name, known in shards.features.items()}
         self._pools = {suffix: Buffers() for suffix in members}
         self._member = lru_cache(maxsize=None)(self._open_member)
 
@@ -54,7 +55,7 @@ class Columns:
 
     def absent(self, place: Place, name: str) -> bool:
         """Whether the encoder of a column could not take the picture, whose row is zeros then."""
-        return self._member(place.shard, name, self._shards.features[name].suffixes[0]).absent(place.row)
+        return self._member(place.shard, name, self._tokens[name]).absent(place.row)
 
     def _arrays(self, known: FeatureManifest, pictures: int) -> dict[str, Rows]:
         """A column's members: tokens [P, N, D], and the scales [P, N] of int8."""

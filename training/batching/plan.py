@@ -74,6 +74,8 @@ class Planner:
         change: Change | None = None,
     ) -> None:
         self.shards, self.needs, self.tars = shards, needs, tars
+        self._usable = needs[0].usable if len(needs) == 1 else self._usable_by_any
+        self._targets = any(need.targets for need in needs)
         self.seed, self.datasets, self.faults = seed, datasets, faults
         self.orders = [Order(of.counts, seed=seed, shuffle=shuffle, window=window) for of in datasets]
         self.texts_per_image, self.negatives, self.swaps = texts_per_image, negatives, swaps
@@ -87,11 +89,11 @@ class Planner:
     def plan(self, span: Span) -> Plan:
         """The batch of one dataset's rows, without those that are known to be damaged."""
         places, epochs = self.rows(span)
-        records = self._records(places)
+        records, keys = self._records(places), list(map(self.key, places))
         chosen = [
             self._chosen(text, number, places[number])
             for number, record in enumerate(records)
-            for text in self._texts(record, self.key(places[number]), epochs[number])
+            for text in self._texts(record, keys[number], epochs[number])
             if self._complete(text, places[number])
         ]
         mined = all_read(attempt(self._negatives, place, anchor=True) for place in places)
@@ -99,9 +101,9 @@ class Planner:
         near = [self._near(neighbours) for neighbours in found]
         self._count(span, found)
         for entry in chosen if self.swaps else ():
-            place, epoch = places[entry.picture], epochs[entry.picture]
-            entry.swapped = self._swapped(entry.text, mined[entry.picture], self.key(place), epoch)
-        self._reword(chosen, places, epochs)
+            of = entry.picture
+            entry.swapped = self._swapped(entry.text, mined[of], keys[of], epochs[of])
+        self._reword(chosen, keys, epochs)
         named = _named(places, chosen, near)
         return Plan(
             dataset=span.dataset,
@@ -109,7 +111,7 @@ class Planner:
             places=places + named,
             epochs=epochs + epochs[:1] * len(named),
             records=records + self._records(named),
-            keys=[self.key(place) for place in places + named],
+            keys=keys + list(map(self.key, named)),
             chosen=chosen,
             near=near,
         )
@@ -142,21 +144,26 @@ class Planner:
         known = self.shards.vocabulary
         return attempt(lambda at: decode_record(payload, self._json(at.shard), at.row, known), place)
 
+    def _usable_by_any(self, text: Text) -> bool:
+        return any(need.usable(text) for need in self.needs)
+
     def _open_json(self, shard: int) -> Member:
         known = self.shards.shards[shard]
         return Member(known.path, known.index, "json")
 
     def _texts(self, record: Record, key: str, epoch: int) -> list[Text]:
-        usable = [text for text in record.texts if any(need.usable(text) for need in self.needs)]
-        take = self.texts_per_image or len(usable)
+        usable = list(filter(self._usable, record.texts))
+        take = self.texts_per_image
+        if take is None or take >= len(usable):
+            return usable
         return [usable[i] for i in choose_texts(self.seed, key, epoch, len(usable), take)]
 
-    def _reword(self, chosen: Sequence[Chosen], places: Sequence[Place], epochs: Sequence[int]) -> None:
+    def _reword(self, chosen: Sequence[Chosen], keys: Sequence[str], epochs: Sequence[int]) -> None:
         """Texts as they are shown; those with false texts beside them keep their words, which would tell."""
         for entry in chosen if self._change else ():
             if not entry.swapped and not entry.text.negatives:
                 assert self._change is not None
-                shown = self._change(entry.text, self.key(places[entry.picture]), epochs[entry.picture])
+                shown = self._change(entry.text, keys[entry.picture], epochs[entry.picture])
                 self.reworded += shown is not entry.text
                 entry.text = shown
 
@@ -168,7 +175,7 @@ class Planner:
         return Chosen(text, number, self._target(anchor, text), members)
 
     def _has_target(self, text: Text) -> bool:
-        return bool(text.target) and any(need.targets for need in self.needs)
+        return self._targets and bool(text.target)
 
     def _complete(self, text: Text, anchor: Place) -> bool:
         """Whether the target of an edit, if it has one, can be read."""

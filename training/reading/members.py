@@ -120,13 +120,18 @@ class Reader:
                 member.path, f"is cut at byte {end}", fix=f"dvc pull {member.path}, or rebuild it"
             )
         if member.index.hashed:
-            digest = xxhash.xxh3_64()
-            for part in parts:
-                digest.update(part)
-            sound = digest.intdigest() == member.hash.item(row)
+            sound = _hash(parts) == member.hash.item(row)
             self.check += time.perf_counter() - read
             if not sound:
                 raise _damaged(member, row)
+
+
+def _hash(parts: Sequence[bytearray | memoryview]) -> int:
+    """xxh3 of these bytes after each other."""
+    digest = xxhash.xxh3_64(parts[0])
+    for part in parts[1:]:
+        digest.update(part)
+    return digest.intdigest()
 
 
 def _rest(descriptor: int, parts: Sequence[bytearray | memoryview], offset: int, done: int) -> int:
