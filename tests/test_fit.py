@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from safetensors.numpy import load_file
 
 from contract.errors import FuselineError, MismatchError, ParamsError, ShardError, TrainingError
 from training import evaluate, fit
-from training.optimizing import checkpoint, step
+from training.optimizing import checkpoint, development, step
 from training.optimizing.log import Log
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +98,32 @@ def test_lines_of_the_log_span_checkpoints(world, monkeypatch):
     for name in ("loss", "vqa/accuracy"):
         path = Path(f"plots/metrics/train/{name}.tsv")
         assert ("runs/killed" / path).read_bytes() == ("runs/whole" / path).read_bytes()
+
+
+@pytest.mark.parametrize("failing", [1, 3])
+def test_an_epoch_whose_score_failed_is_scored_when_the_run_goes_on(world, monkeypatch, failing):
+    settings = ["optim.epochs=3", "development=0.3"]
+    train("--run", "runs/whole", "--set", *settings)
+    score, calls = development.held_out, count(1)
+
+    def but_once(*of):
+        if next(calls) == failing:
+            raise Stopped
+        return score(*of)
+
+    monkeypatch.setattr(development, "held_out", but_once)
+    with pytest.raises(Stopped):
+        train("--run", "runs/failed", "--set", *settings)
+    train("--resume", "runs/failed")
+    assert next(calls) == 5, "three epochs and one more attempt"
+    whole = left_by("runs/whole")
+    assert "checkpoints/best.json" in whole and left_by("runs/failed") == whole
+
+
+def left_by(run: str) -> dict[str, bytes]:
+    """All that a run leaves but how long it took."""
+    files = [*Path(run, "checkpoints").rglob("*.*"), *Path(run, "plots/metrics/development").rglob("*.tsv")]
+    return {str(path.relative_to(run)): path.read_bytes() for path in files if path.is_file()}
 
 
 @pytest.mark.parametrize("left", ["", '{"train": {"lo'])

@@ -122,6 +122,8 @@ def test_a_best_of_nothing_ends_training(every):
     with pytest.raises(TrainingError, match=r"train\.development: nothing that is held out asks for mfm/"):
         train("hardly", "tasks={mfm: {}}", hardly, "development=0.3")
     assert list(Path("runs/hardly/checkpoints").glob("step-*")), "the epoch is not lost"
+    with pytest.raises(TrainingError, match="nothing that is held out asks for mfm/"):
+        fit.main(["--resume", "runs/hardly"])
 
 
 def test_who_holds_pictures_out_of_several_datasets_is_told_that_they_may_share_some(world, capsys):

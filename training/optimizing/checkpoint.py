@@ -52,13 +52,15 @@ class Sums(Struct, forbid_unknown_fields=True):
 
 class State(Struct, forbid_unknown_fields=True):
     """Where a run stands. position: rows consumed; best: the highest development score so far; stale: how
-    often it was not reached since; skipped: pictures that were left out, as `Stream.left_out` names them.
+    often it was not reached since; unscored: an epoch ended here whose score failed; skipped: pictures that
+    were left out, as `Stream.left_out` names them.
     """
 
     step: int
     position: int
     best: float | None = None
     stale: int = 0
+    unscored: bool = False
     skipped: list[str] = []
     sums: Sums = msgspec.field(default_factory=Sums)
 

@@ -35,6 +35,8 @@ def train(job: Job, model: FusionModel, stream: Stream, held: Stream | None, sta
     parts_of_steps = by_step(stream.turns(job.where), state.position, of.batch, of.accumulate)
     emptiness = stream.emptiness()
     with Termination(world) as termination, Ledger(job.folder, steps, state, stream, world) as ledger:
+        if state.unscored:
+            state = _keep(job, model, optimizer, held, state, ledger)
         while state.step < steps and not development.given_up(state, settings):
             rate = learning_rate(state.step, steps, of)
             optim.set_learning_rate(optimizer, rate)
@@ -55,10 +57,7 @@ def train(job: Job, model: FusionModel, stream: Stream, held: Stream | None, sta
             if due:
                 ledger.write_line(state.step, rate, norms)
             if kept:
-                with ledger.paused():
-                    if world.first:
-                        state = _keep(job, model, optimizer, held if end_of_epoch else None, state, ledger)
-                    state = agree(state, world)
+                state = _keep(job, model, optimizer, held if end_of_epoch else None, state, ledger)
             if count.asked:
                 break
         ledger.tell_end(rewords=settings.augment.synonyms > 0)
@@ -88,15 +87,30 @@ def _keep(
     state: State,
     ledger: Ledger,
 ) -> State:
-    """A checkpoint of the state, scored where there are rows for it; gives the state that it holds.
+    """A checkpoint by the first process, scored where there are rows for it; gives the state it holds."""
+    with ledger.paused():
+        if job.world.first:
+            state = _scored(job, model, optimizer, held, state, ledger)
+            best = held is not None and development.is_best(state)
+            checkpoint.save(job.folder, model, optimizer, state, best)
+        return agree(state, job.world)
 
-    Where the score cannot be told the checkpoint stands all the same: the epoch is not lost.
-    """
-    best = False
+
+def _scored(
+    job: Job,
+    model: FusionModel,
+    optimizer: torch.optim.Optimizer,
+    held: Stream | None,
+    state: State,
+    ledger: Ledger,
+) -> State:
+    """The state with its score. Where that fails the epoch is not lost: a resumed run scores it first."""
+    if held is None:
+        return state
     try:
-        if held is not None:
-            state = development.score(job, model, optimizer, held, state, ledger)
-            best = development.is_best(state)
-    finally:
-        checkpoint.save(job.folder, model, optimizer, state, best)
-    return state
+        scored = development.score(job, model, optimizer, held, state, ledger)
+    except BaseException:
+        unscored = structs.replace(state, unscored=True)
+        checkpoint.save(job.folder, model, optimizer, unscored, best=False)
+        raise
+    return structs.replace(scored, unscored=False)
