@@ -209,7 +209,8 @@ def drawn_anew(batch: Batch, seed: int, masked: float, most: float) -> Batch:
     visible = {
         name: torch.rand(seen.shape, generator=generator) >= masked for name, seen in batch.visible.items()
     }
-    return replace(batch, boxes=boxes, visible=visible)
+    hidden = {name: ~seen for name, seen in visible.items()}
+    return replace(batch, boxes=boxes, visible=visible, hidden=hidden)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.6), st.floats(0.05, 1.0))
@@ -224,9 +225,43 @@ def test_texts_exchange_holes_that_hide_nothing_they_name_and_leave_some_of_each
     for column in COLUMNS:
         there, beside = named[column.name], elsewhere[column.name]
         seen = changed.visible[column.name][picture]
-        assert not (there & beside).any() and not (beside & ~seen).any()
-        assert not beside[:, : int(column.cls)].any()
+        assert not (there & beside).any() and not beside[:, : int(column.cls)].any()
         assert (seen & ~there & ~beside)[:, int(column.cls) :].any(1).all()
+    assert hides(changed, picture, named).all() and hides(changed, picture, elsewhere).all()
+
+
+def hides(batch: Batch, picture: torch.Tensor, holes: dict[str, torch.Tensor]) -> torch.Tensor:
+    """[V] whether something is not seen that would be without these holes."""
+    return torch.stack([(batch.visible[name][picture] & of).any(1) for name, of in holes.items()]).any(0)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 0.6), st.floats(0.05, 1.0))
+def test_holes_hang_on_no_mask(batch, seed, masked, most):
+    """Else a mask would show through the holes of its own picture, and of no other."""
+    rows = batch.rows["itm"]
+    without, under = (
+        masked_view.of_named(drawn_anew(batch, seed, share, most), COLUMNS, rows) for share in (0.0, masked)
+    )
+    assert all(torch.equal(without[name], under[name]) for name in without)
+
+
+def test_holes_lie_on_the_picture(batch):
+    nothing = {name: torch.zeros_like(seen) for name, seen in batch.visible.items()}
+    beside = replace(batch, visible=nothing, hidden=nothing)
+    holes = masked_view.of_named(beside, COLUMNS, batch.rows["itm"])
+    assert not any(of.any() for of in holes.values())
+
+
+@pytest.mark.parametrize("sources", [Sources(masked=1, random=1), Sources(masked=1, random=0, swapped=1)])
+def test_a_picture_without_holes_is_wrong_only_for_texts_of_another(folder, sources):
+    seen = 0
+    for batch in batches(folder, 5, swaps=1, named=True):
+        pairs = sample(batch, None, sources, COLUMNS)
+        plain = (pairs.side == SIDES.index("wrong_picture")) & (pairs.view == PLAIN)
+        seen += int(plain.sum())
+        for text, picture in zip(pairs.text[plain].tolist(), pairs.picture[plain].tolist(), strict=True):
+            assert batch.groups[picture] != batch.groups[batch.text_picture[text]]
+    assert bool(seen) == bool(sources.random)
 
 
 @pytest.mark.parametrize(
@@ -365,6 +400,13 @@ def test_a_run_logs_each_kind_of_change_and_says_how_to_measure_what_a_mask_hide
 def test_sources_that_cannot_give_a_pair_are_refused_before_the_run_is_made(world, setting, message):
     with pytest.raises(ParamsError, match=message):
         fit.main(["--run", "runs/a", "--set", f"tasks={{itm: {setting}}}"])
+    assert not (world / "runs").exists()
+
+
+def test_masks_that_look_for_things_are_refused_beside_masked_pictures(world):
+    objects = ("tasks={itm: {sources: {masked: 1}}}", "masking={kind: object, ratio: 0.25}")
+    with pytest.raises(ParamsError, match="together they tell which pair is false"):
+        fit.main(["--run", "runs/a", "--set", *objects])
     assert not (world / "runs").exists()
 
 

@@ -20,7 +20,7 @@ from training.modules.regions import into_input, touching
 from training.trunk.picture import Column
 from training.trunk.trunk import Shared
 
-Hidden = dict[str, Tensor]  # column → [V,N] bool: the tokens that a view hides
+Hidden = dict[str, Tensor]  # column → [V,N] bool: what a view hides, whether or not a mask hides it already
 
 
 def look(shared: Shared, batch: Batch, text_V: Tensor, other_V: Tensor) -> Shared:
@@ -58,34 +58,45 @@ def _links(batch: Batch, text_V: Tensor) -> Tensor:
 def covering(
     batch: Batch, columns: Sequence[Column], picture_V: Tensor, boxes_R4: Tensor, links_E2: Tensor
 ) -> Hidden:
-    """The visible tokens of pictures that boxes touch. boxes: of the batch's R; links: (into V, into R)."""
+    """The tokens of pictures that boxes touch. boxes: of the batch's R; links: (into V, into R).
+
+    What a mask hides of them is among them: else the gaps in a hole would tell whose mask lies over it.
+    """
     found = {}
     for column in columns:
         place = batch.place[column.name][batch.box_picture]
         touched = F.pad(touching(into_input(boxes_R4, place), column.grid).int(), (int(column.cls), 0))
         tokens = touched.new_zeros(len(picture_V), touched.shape[1])
         tokens.index_add_(0, links_E2[:, 0], touched[links_E2[:, 1]])
-        found[column.name] = (tokens > 0) & batch.visible[column.name][picture_V]
+        found[column.name] = (tokens > 0) & _on_picture(batch, column, picture_V)
     return found
 
 
+def _on_picture(batch: Batch, column: Column, picture_V: Tensor) -> Tensor:
+    """[V,N] the tokens that are of a picture, seen or not, and not of the padding beside it."""
+    return (batch.visible[column.name] | batch.hidden[column.name])[picture_V]
+
+
 def tells(batch: Batch, columns: Sequence[Column], picture_V: Tensor, hidden: Hidden) -> Tensor:
-    """[V] whether a view hides anything, and leaves a cell in every column."""
-    some = torch.stack([tokens.any(1) for tokens in hidden.values()]).any(0)
+    """[V] whether a view hides anything that is seen without it, and leaves a cell in every column."""
+    seen = [(hidden[column.name] & batch.visible[column.name][picture_V]).any(1) for column in columns]
     rest = [left(batch, column, picture_V, hidden[column.name]).any(1) for column in columns]
-    return some & torch.stack(rest).all(0)
+    return torch.stack(seen).any(0) & torch.stack(rest).all(0)
 
 
 def exchangeable(batch: Batch, columns: Sequence[Column], picture_V: Tensor, hidden: Hidden) -> Tensor:
-    """[V,V] whether two views could have each other's holes, in every column: both would be among the cells
-    that the other leaves, and some of these would stay.
+    """[V,V] whether two views could have each other's holes: in every column these would be on the picture,
+    beside its own, and leave a cell; in one of them they would hide one.
     """
     fits = torch.ones(len(picture_V), len(picture_V), dtype=torch.bool, device=picture_V.device)
+    hides = ~fits
     for column in columns:
         holes, cells = hidden[column.name], left(batch, column, picture_V, hidden[column.name])
-        outside = (~cells).float() @ holes.float().T
-        fits &= (outside == 0) & (cells.sum(1, keepdim=True) > holes.sum(1))
-    return fits & fits.T
+        free = _on_picture(batch, column, picture_V) & ~holes
+        gone = cells.float() @ holes.float().T
+        fits &= ((~free).float() @ holes.float().T == 0) & (gone < cells.sum(1, keepdim=True))
+        hides |= gone > 0
+    return fits & fits.T & hides & hides.T
 
 
 def left(batch: Batch, column: Column, picture_V: Tensor, hidden_VN: Tensor) -> Tensor:
