@@ -4,7 +4,6 @@ import argparse
 import io
 import json
 import os
-import resource
 import shutil
 import signal
 import tarfile
@@ -22,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract import codec, index, tar
-from contract.errors import FuselineError, NoRoomError, ShardError, TrainingError
+from contract.errors import FuselineError, ShardError, TrainingError
 from contract.index import index_path
 from contract.record import Text
 from data_pipeline.stages import export, verify
@@ -565,42 +564,6 @@ def test_a_file_in_use_stays_open(own):
     del first, held
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(descriptor)
-
-
-@contextmanager
-def room_for(files: int) -> Iterator[None]:
-    """The process can open so many files and no more."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[0], 256), before[1]))
-    taken: list[int] = []
-    try:
-        with suppress(OSError):
-            while True:
-                taken.append(os.open(os.devnull, os.O_RDONLY))
-        for _ in range(files):
-            os.close(taken.pop())
-        yield
-    finally:
-        for descriptor in taken:
-            os.close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def test_where_the_system_opens_no_more_files_others_make_room(own):
-    tars = Tars(most=100)
-    with room_for(2):
-        for path in sorted(own.rglob("*.tar")):
-            assert os.pread(tars.open(path).descriptor, 512, 0)
-    tars.close()
-
-
-@pytest.mark.parametrize("negatives, room", [(0, 0), (1, 1)])
-def test_a_lack_of_room_is_said_and_costs_no_picture(own, negatives, room):
-    opened = open_shards([str(own / "data")], ["vit"])
-    stream = Stream(opened, ["vqa"], batch=2, stop=8, on_error="skip", negatives=negatives)
-    with room_for(room), pytest.raises(NoRoomError, match=r"ulimit -n[\s\S]*Too many open files"):
-        list(stream)
-    assert not stream.left_out()
 
 
 def test_a_stream_that_ended_leaves_no_file_open(own):
