@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 import synthetic
 
+from contract import index, manifest, tar
 from contract.errors import NoRoomError, ShardError, unreadable
+from contract.manifest import DataManifest
+from data_pipeline.pictures import scanning
+from data_pipeline.reading import small_file
+from training import shards
+from training.reading import sources, unlisted
 from training.reading.tars import Tars
 from training.shards import open_shards
 from training.stream import Stream
@@ -95,6 +101,25 @@ def test_what_the_disk_cannot_give_costs_a_picture(own: Path, monkeypatch: pytes
     list(worn)
     (why,) = worn.left_out().values()
     assert "cannot be read at byte" in why
+
+
+OPENERS: dict[str, Callable[[Path], object]] = {
+    "a shard": lambda own: tar.open_shard(own / "data/toy-000.tar"),
+    "an index": lambda own: index.load(own / "data/toy-000.tar"),
+    "a manifest": lambda own: manifest.load(own / "data", DataManifest),
+    "the kind of a manifest": lambda own: manifest.is_export(own / "data"),
+    "a tokenizer": lambda own: shards._digest(own / "data/tokenizer.json"),
+    "a tokenizer by name": lambda own: sources._digest(own / "data/tokenizer.json"),
+    "answers": lambda own: unlisted.read_answers(own / "params.yaml"),
+    "a picture": lambda own: scanning.scan(scanning.Task(str(own), ["params.yaml"])),
+    "an annotation": lambda own: small_file.content(own / "params.yaml"),
+}
+
+
+@pytest.mark.parametrize("what", OPENERS)
+def test_whatever_cannot_be_opened_for_it_is_not_blamed(own: Path, what: str) -> None:
+    with room_for(0), pytest.raises(NoRoomError, match=SAID):
+        OPENERS[what](own)
 
 
 @pytest.mark.parametrize(
