@@ -400,6 +400,39 @@ def test_training_on_nothing_that_can_be_read_ends(own, options):
         list(stream)
 
 
+@pytest.mark.parametrize("stop", [8, 6, 20])
+def test_a_pass_of_nothing_that_can_be_read_is_no_empty_pass(own, stop):
+    for number in range(8):
+        damaged_picture(own, number)
+    opened = open_shards([str(own / "data")], ["vit"])
+    stream = Stream(opened, ["vqa"], batch=2, on_error="skip", stop=stop)
+    with pytest.raises(ShardError, match=f"nothing of toy can be read up to position {min(stop, 8)}"):
+        list(stream)
+
+
+def in_stored_order(own: Path, **options) -> Stream:
+    """Two pictures a turn, of two processes."""
+    opened = open_shards([str(own / "data")], ["vit"])
+    return Stream(opened, ["vqa"], batch=2, shuffle="none", on_error="skip", world=2, **options)
+
+
+def test_a_process_that_reads_nothing_of_a_shared_pass_says_nothing(own):
+    """The other one reads, and would wait for it."""
+    for number in (0, 2, 1, 3):  # turns 0 and 2 of four
+        damaged_picture(own, number)
+    read = [[batch.keys for batch in in_stored_order(own, stop=8, rank=rank)] for rank in (0, 1)]
+    assert read == [[], [["p0004", "p0006"], ["p0005", "p0007"]]]
+
+
+def test_a_process_gives_up_only_after_an_epoch_of_turns_of_its_own(tmp_path):
+    """Of three turns an epoch it has two, and in the next the third."""
+    synthetic.build(tmp_path, train=6, val=4, shards=2, dtype="int8")
+    for number in (0, 2, 3, 5):  # turns 0 and 2
+        damaged_picture(tmp_path, number)
+    with closing(iter(in_stored_order(tmp_path, rank=0))) as batches:
+        assert next(batches).keys == ["p0004", "p0001"]
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(1, 4)), min_size=1, max_size=3),
     st.integers(1, 4),
