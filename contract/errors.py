@@ -1,12 +1,14 @@
 """Errors that a person can act on: what was found where, what was expected, how to mend it."""
 
 import errno
+import resource
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import NoReturn
 
 USER_ERROR = 2  # exit status of every mistake that the user can mend
+USUAL_FILES = 4096  # open at once, of a process that reads many shards
 
 
 class FuselineError(Exception):
@@ -59,18 +61,37 @@ class ShardError(FuselineError):
 
 
 class NoRoomError(FuselineError):
-    """The system opens no further file. No file is to blame, so none may be left out for it."""
+    """The system opens no further file, or has no memory to read with. No file is to blame, so none may be
+    left out for it.
+    """
 
 
-def unreadable(path: object, error: OSError) -> FuselineError:
-    """What to raise where a file that is there cannot be opened or read."""
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return NoRoomError(
-            "ulimit -n",
-            f"{path} cannot be opened: {error.strerror}",
-            fix="ulimit -n 4096, or close streams that are not read any more",
-        )
-    return ShardError(path, f"cannot be read: {error.strerror}")
+def unreadable(path: object, error: OSError, place: str = "") -> FuselineError:
+    """What to raise where a file that is there cannot be opened or read. place: in it, as " at byte 512"."""
+    return no_room(path, error) or ShardError(path, f"cannot be read{place}: {error.strerror}")
+
+
+def no_room(path: object, error: OSError) -> NoRoomError | None:
+    """What to raise where it is the system that cannot; None where it may be the file."""
+    problem = f"{path} cannot be read: {error.strerror}"
+    if error.errno == errno.EMFILE:
+        return _too_many_files(problem)
+    if error.errno == errno.ENFILE:
+        fix = "end programs that hold many files, or have the limit of the whole machine raised"
+        return NoRoomError("sysctl fs.file-max", problem, fix=fix)
+    if error.errno in (errno.ENOMEM, errno.ENOBUFS):
+        fix = "end other programs, or give this one more memory"
+        return NoRoomError("memory", problem, fix=fix)
+    return None
+
+
+def _too_many_files(problem: str) -> NoRoomError:
+    """Of this process. A higher limit is offered as far as the system gives one that is asked."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(USUAL_FILES, 2 * allowed)
+    more = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    fix = f"ulimit -n {more}, or " * (more > allowed) + "close streams that are not read any more"
+    return NoRoomError("ulimit -n", problem, found=f"{allowed} files at once", fix=fix)
 
 
 class MismatchError(FuselineError):

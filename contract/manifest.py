@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from contract import column, record
 from contract.codec import UNDECODABLE
 from contract.column import Dtype, Output, Transform
-from contract.errors import MismatchError, ShardError, unreadable
+from contract.errors import MismatchError, ShardError, no_room, unreadable
 from contract.files import write_atomic
 
 NAME = "manifest.json"
@@ -161,11 +161,15 @@ def save(folder: Path, manifest: DataManifest | FeatureManifest | NegativesManif
 
 def is_export(folder: Path) -> bool:
     """Whether a folder's manifest says that its shards are self-contained; what else is wrong `load` says."""
+    path = folder / NAME
     try:
-        kind = msgspec.json.decode((folder / NAME).read_bytes(), type=_Kind)
-    except (OSError, *UNDECODABLE):
+        return msgspec.json.decode(path.read_bytes(), type=_Kind).self_contained
+    except OSError as error:
+        if wanting := no_room(path, error):
+            raise wanting from None
         return False
-    return kind.self_contained
+    except UNDECODABLE:
+        return False
 
 
 class _Kind(Struct):

@@ -4,7 +4,6 @@ import argparse
 import io
 import json
 import os
-import resource
 import shutil
 import signal
 import tarfile
@@ -22,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract import codec, index, tar
-from contract.errors import FuselineError, NoRoomError, ShardError, TrainingError
+from contract.errors import FuselineError, ShardError, TrainingError
 from contract.index import index_path
 from contract.record import Text
 from data_pipeline.stages import export, verify
@@ -401,6 +400,39 @@ def test_training_on_nothing_that_can_be_read_ends(own, options):
         list(stream)
 
 
+@pytest.mark.parametrize("stop", [8, 6, 20])
+def test_a_pass_of_nothing_that_can_be_read_is_no_empty_pass(own, stop):
+    for number in range(8):
+        damaged_picture(own, number)
+    opened = open_shards([str(own / "data")], ["vit"])
+    stream = Stream(opened, ["vqa"], batch=2, on_error="skip", stop=stop)
+    with pytest.raises(ShardError, match=f"nothing of toy can be read up to position {min(stop, 8)}"):
+        list(stream)
+
+
+def in_stored_order(own: Path, **options) -> Stream:
+    """Two pictures a turn, of two processes."""
+    opened = open_shards([str(own / "data")], ["vit"])
+    return Stream(opened, ["vqa"], batch=2, shuffle="none", on_error="skip", world=2, **options)
+
+
+def test_a_process_that_reads_nothing_of_a_shared_pass_says_nothing(own):
+    """The other one reads, and would wait for it."""
+    for number in (0, 2, 1, 3):  # turns 0 and 2 of four
+        damaged_picture(own, number)
+    read = [[batch.keys for batch in in_stored_order(own, stop=8, rank=rank)] for rank in (0, 1)]
+    assert read == [[], [["p0004", "p0006"], ["p0005", "p0007"]]]
+
+
+def test_a_process_gives_up_only_after_an_epoch_of_turns_of_its_own(tmp_path):
+    """Of three turns an epoch it has two, and in the next the third."""
+    synthetic.build(tmp_path, train=6, val=4, shards=2, dtype="int8")
+    for number in (0, 2, 3, 5):  # turns 0 and 2
+        damaged_picture(tmp_path, number)
+    with closing(iter(in_stored_order(tmp_path, rank=0))) as batches:
+        assert next(batches).keys == ["p0004", "p0001"]
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(1, 4)), min_size=1, max_size=3),
     st.integers(1, 4),
@@ -565,42 +597,6 @@ def test_a_file_in_use_stays_open(own):
     del first, held
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(descriptor)
-
-
-@contextmanager
-def room_for(files: int) -> Iterator[None]:
-    """The process can open so many files and no more."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[0], 256), before[1]))
-    taken: list[int] = []
-    try:
-        with suppress(OSError):
-            while True:
-                taken.append(os.open(os.devnull, os.O_RDONLY))
-        for _ in range(files):
-            os.close(taken.pop())
-        yield
-    finally:
-        for descriptor in taken:
-            os.close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def test_where_the_system_opens_no_more_files_others_make_room(own):
-    tars = Tars(most=100)
-    with room_for(2):
-        for path in sorted(own.rglob("*.tar")):
-            assert os.pread(tars.open(path).descriptor, 512, 0)
-    tars.close()
-
-
-@pytest.mark.parametrize("negatives, room", [(0, 0), (1, 1)])
-def test_a_lack_of_room_is_said_and_costs_no_picture(own, negatives, room):
-    opened = open_shards([str(own / "data")], ["vit"])
-    stream = Stream(opened, ["vqa"], batch=2, stop=8, on_error="skip", negatives=negatives)
-    with room_for(room), pytest.raises(NoRoomError, match=r"ulimit -n[\s\S]*Too many open files"):
-        list(stream)
-    assert not stream.left_out()
 
 
 def test_a_stream_that_ended_leaves_no_file_open(own):

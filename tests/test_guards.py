@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import synthetic
 
+from contract import index, tar
 from contract.errors import FuselineError, MismatchError, ParamsError
 from contract.record import Near, Record
 from data_pipeline.stages import export
@@ -98,6 +99,16 @@ def test_another_file_of_synonyms_is_refused(world: Path) -> None:
     words.write_text("objects: {}\ninterchangeable: [[left, right]]")
     with pytest.raises(MismatchError, match="is not the file of synonyms that runs/a was begun with"):
         resume(Path("runs/a"))
+
+
+def test_a_run_that_did_not_note_its_synonyms_goes_on(world: Path) -> None:
+    words = Path("things.yaml")
+    words.write_text("objects: {}\ninterchangeable: [[left, top]]")
+    fit.main(["--run", "runs/a", *SHORT, "augment.synonyms=0.5", f"augment.vocabulary={words}"])
+    stored = json.loads(Path("runs/a/config.json").read_text())
+    assert stored.pop("words")
+    Path("runs/a/config.json").write_text(json.dumps(stored))
+    resume(Path("runs/a"))
 
 
 def test_the_same_shards_built_again_are_the_same(begun: Path) -> None:
@@ -193,6 +204,26 @@ def test_without_an_index_a_record_that_can_be_read_again_is_told(world: Path) -
     resume(Path("runs/a"))
     path.write_bytes(sound)
     with pytest.raises(MismatchError, match=r"1 rebuilt: toy-001 \(records\)"):
+        resume(Path("runs/a"))
+
+
+def test_without_an_index_an_array_that_can_be_read_again_is_told(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be empty, though it was taken to have tokens: then the picture drops out of the order."""
+    whole, absent = synthetic.features, 5
+    monkeypatch.setattr(synthetic, "features", lambda n, name: whole(n, name)[: 0 if n == absent else None])
+    synthetic.build(world)
+    bare(world)
+    path = Path("features/vit/toy-001.tar")
+    sound, known = path.read_bytes(), index.load(path)
+    place = int(known.rows["offset"][known.keys().index(synthetic.key(absent)), 0]) + tar.BLOCK
+    path.write_bytes(sound[:place] + b"?" + sound[place + 1 :])
+    words = ["--tokenizer", "data/tokenizer.json", "--answers", str(answers())]
+    fit.main(["--shards", TRAIN, *words, "--run", "runs/a", *SHORT, "on_error=skip"])
+    resume(Path("runs/a"))
+    path.write_bytes(sound)
+    with pytest.raises(MismatchError, match=r"1 rebuilt: toy-001 \(vit\)"):
         resume(Path("runs/a"))
 
 

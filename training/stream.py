@@ -143,14 +143,18 @@ class Stream:
         return self.on(torch.device("cpu"))
 
     def on(self, device: torch.device) -> Generator[Batch, None, None]:
-        """The batches on a device; to a CUDA device each is copied while the step works on the one before."""
+        """The batches on a device; to a CUDA device each is copied while the step works on the one before.
+
+        ShardError where nothing can be read. Of a single pass that processes share, one that has read nothing
+        ends without: it cannot tell of the others, which would wait for it.
+        """
         emptiness = self.emptiness(of=self.world)
         with closing(self.turns(device)) as turns:
             for end, batch in turns:
                 if batch is not None:
                     yield batch
                 if emptiness.everywhere(end, batch is None) and (self.world == 1 or self.stop is None):
-                    raise self.unreadable(f" by process {self.rank}" if self.world > 1 else "")
+                    raise self.unreadable(self._reach())
 
     def turns(self, device: torch.device) -> Batches:
         """(position, batch) of every turn of this process, also of one of which nothing can be read: None.
@@ -163,11 +167,15 @@ class Stream:
                 yield self.position, batch
 
     def emptiness(self, of: int = 1) -> Emptiness:
-        """From here on, of all processes, or of every `of`-th turn as far as one of them can tell."""
+        """From here on, of all processes, or of every `of`-th turn as far as one of them can tell.
+
+        A pass that ends before an epoch does is empty where none of its own rows can be read.
+        """
         rows = [len(dataset) for dataset in self.datasets]
-        if self.stop is not None or not rows:
-            return Emptiness(sum(rows), self.position)
-        return Emptiness(of * whole_epoch(rows, self.weights, self.batch), self.position)
+        if self.stop is not None:
+            return Emptiness(min(sum(rows), self.stop - self.position), self.position)
+        epoch = whole_epoch(rows, self.weights, self.batch) if rows else 0
+        return Emptiness(of * epoch, self.position)
 
     def _next(self, batches: Batches) -> tuple[int, Batch | None] | None:
         started = time.perf_counter()
@@ -205,11 +213,17 @@ class Stream:
                 for _, assembled in pending:
                     assembled.cancel()
 
-    def unreadable(self, whom: str = "") -> ShardError:
-        """What to raise where there is nothing left to read, by whom."""
+    def _reach(self) -> str:
+        """Of what this process can tell that it cannot be read, where that is not everything."""
+        if self.world > 1:
+            return f" by process {self.rank}"
+        return f" up to position {self.position}" if self.stop is not None else ""
+
+    def unreadable(self, reach: str = "") -> ShardError:
+        """What to raise where there is nothing left to read. reach: of whom, or how far, if not of all."""
         return ShardError(
             self.shards.folder,
-            f"nothing of {', '.join(dataset.dataset for dataset in self.datasets)} can be read{whom}",
+            f"nothing of {', '.join(dataset.dataset for dataset in self.datasets)} can be read{reach}",
             fix="fetch or rebuild the shards; on_error: stop says what is wrong with the first picture",
         )
 

@@ -16,7 +16,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from contract.errors import RawDataError
+from contract.errors import RawDataError, no_room
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 178_000_000  # 5454 × 3866 exists in NLVR2; a decompression bomb is far above this
@@ -78,8 +78,10 @@ def read(path: Path) -> bytes:
             return file.read(min(status.st_size, MAX_BYTES + 1))
     except (FileNotFoundError, NotADirectoryError):
         raise RawDataError(path, "no such picture file") from None
-    except (OSError, ValueError) as error:  # a name too long, or with a null character
-        raise RawDataError(path, "cannot be read", found=getattr(error, "strerror", error)) from None
+    except OSError as error:  # a name too long is one, too
+        raise no_room(path, error) or RawDataError(path, "cannot be read", found=error.strerror) from None
+    except ValueError as error:  # a name with a null character
+        raise RawDataError(path, "cannot be read", found=error) from None
 
 
 def decode(content: bytes, path: Path) -> Picture:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from contract.errors import RawDataError
+from contract.errors import RawDataError, no_room
 
 LARGEST = 1 << 20  # bytes; the longest real ones have some ten thousand
 
@@ -13,7 +13,7 @@ def content(path: Path) -> bytes:
         with path.open("rb") as file:
             found = file.read(LARGEST + 1)
     except OSError as error:
-        raise RawDataError(path, "cannot be read", found=error.strerror) from None
+        raise no_room(path, error) or RawDataError(path, "cannot be read", found=error.strerror) from None
     if len(found) > LARGEST:
         raise RawDataError(path, "is too large", expected=f"at most {LARGEST:,} bytes")
     return found

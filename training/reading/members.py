@@ -16,7 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from contract import codec, tar
-from contract.errors import ShardError
+from contract.errors import ShardError, unreadable
 from contract.index import ABSENT, Index
 from contract.record import Record, problems
 from training.reading.tars import Tars
@@ -111,7 +111,7 @@ class Reader:
             if found < size:
                 found += _rest(tar_file.descriptor, parts, offset, found)
         except OSError as error:
-            raise ShardError(member.path, f"cannot be read at byte {offset}: {error.strerror}") from None
+            raise unreadable(member.path, error, f" at byte {offset}") from None
         read = time.perf_counter()
         self.disk += read - started
         if found != size:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from contract import index, manifest, record
-from contract.errors import ParamsError, ShardError, unknown_name
+from contract.errors import ParamsError, ShardError, no_room, unknown_name
 from contract.files import sha256_file
 from contract.manifest import (
     DataManifest,
@@ -139,7 +139,8 @@ def _digest(tokenizer: Path) -> str:
         return sha256_file(tokenizer)
     except OSError as error:
         fix = "name a tokenizer.json by --tokenizer"
-        raise ParamsError(tokenizer, f"cannot be read: {error.strerror}", fix=fix) from None
+        mistaken = ParamsError(tokenizer, f"cannot be read: {error.strerror}", fix=fix)
+        raise no_room(tokenizer, error) or mistaken from None
 
 
 def _self_contained(shards: Sequence[Path]) -> bool:

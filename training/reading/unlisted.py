@@ -10,7 +10,7 @@ import numpy as np
 
 from contract import codec, index
 from contract.column import Dtype
-from contract.errors import ParamsError, ShardError
+from contract.errors import ParamsError, ShardError, no_room
 from contract.manifest import FeatureManifest, WeightsFacts
 from training.reading.members import Member, Reader
 from training.reading.tars import Tars
@@ -29,7 +29,8 @@ def read_answers(path: Path) -> list[str]:
         listed = path.suffix == ".json"
         answers = msgspec.json.decode(content, type=list[str]) if listed else _lines(content)
     except OSError as error:
-        raise ParamsError(path, f"cannot be read: {error.strerror}", fix="name it by --answers") from None
+        mistaken = ParamsError(path, f"cannot be read: {error.strerror}", fix="name it by --answers")
+        raise no_room(path, error) or mistaken from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         expected = "a JSON list of strings, or a text file with one answer a line"
         raise ParamsError(path, f"holds no answers: {error}", expected=expected) from None

@@ -1,0 +1,151 @@
+"""Where the system lacks room, for files or for what is read, that is said, and no file pays for it."""
+
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+import pytest
+import synthetic
+
+from contract import index, manifest, tar
+from contract.errors import NoRoomError, ShardError, unreadable
+from contract.manifest import DataManifest
+from data_pipeline.pictures import scanning
+from data_pipeline.reading import small_file
+from training import shards
+from training.reading import sources, unlisted
+from training.reading.tars import Tars
+from training.shards import open_shards
+from training.stream import Stream
+
+SAID = r"ulimit -n[\s\S]*Too many open files"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    synthetic.build(tmp_path, train=8, val=4, shards=2)
+    return tmp_path
+
+
+@contextmanager
+def room_for(files: int) -> Iterator[None]:
+    """The process can open so many files and no more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[0], 256), before[1]))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(files):
+            os.close(taken.pop())
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def stream(own: Path, negatives: int = 0) -> Stream:
+    opened = open_shards([str(own / "data")], ["vit"])
+    return Stream(opened, ["vqa"], batch=2, stop=8, on_error="skip", negatives=negatives)
+
+
+def test_where_the_system_opens_no_more_files_others_make_room(own: Path) -> None:
+    tars = Tars(most=100)
+    with room_for(2):
+        for path in sorted(own.rglob("*.tar")):
+            assert os.pread(tars.open(path).descriptor, 512, 0)
+    tars.close()
+
+
+@pytest.mark.parametrize(("negatives", "room"), [(0, 0), (1, 1)])
+def test_a_lack_of_room_is_said_and_costs_no_picture(own: Path, negatives: int, room: int) -> None:
+    list(stream(own, negatives))  # what is imported on the way is a file, too
+    cramped = stream(own, negatives)
+    with room_for(room), pytest.raises(NoRoomError, match=SAID):
+        list(cramped)
+    assert not cramped.left_out()
+
+
+def failing(number: int) -> Callable[..., int]:
+    """A read that fails with this error the fifth time."""
+    sound, calls = os.preadv, count(1)
+
+    def read(*arguments: object) -> int:
+        if next(calls) == 5:
+            raise OSError(number, os.strerror(number))
+        return sound(*arguments)  # type: ignore[arg-type]
+
+    return read
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOBUFS])
+def test_a_lack_of_memory_is_said_and_costs_no_picture(
+    own: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cramped = stream(own)
+    monkeypatch.setattr(os, "preadv", failing(number))
+    with pytest.raises(NoRoomError, match=rf"memory: [\s\S]*{os.strerror(number)}[\s\S]*more memory"):
+        list(cramped)
+    assert not cramped.left_out()
+
+
+def test_what_the_disk_cannot_give_costs_a_picture(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worn = stream(own)
+    monkeypatch.setattr(os, "preadv", failing(errno.EIO))
+    list(worn)
+    (why,) = worn.left_out().values()
+    assert "cannot be read at byte" in why
+
+
+OPENERS: dict[str, Callable[[Path], object]] = {
+    "a shard": lambda own: tar.open_shard(own / "data/toy-000.tar"),
+    "an index": lambda own: index.load(own / "data/toy-000.tar"),
+    "a manifest": lambda own: manifest.load(own / "data", DataManifest),
+    "the kind of a manifest": lambda own: manifest.is_export(own / "data"),
+    "a tokenizer": lambda own: shards._digest(own / "data/tokenizer.json"),
+    "a tokenizer by name": lambda own: sources._digest(own / "data/tokenizer.json"),
+    "answers": lambda own: unlisted.read_answers(own / "params.yaml"),
+    "a picture": lambda own: scanning.scan(scanning.Task(str(own), ["params.yaml"])),
+    "an annotation": lambda own: small_file.content(own / "params.yaml"),
+}
+
+
+@pytest.mark.parametrize("what", OPENERS)
+def test_whatever_cannot_be_opened_for_it_is_not_blamed(own: Path, what: str) -> None:
+    with room_for(0), pytest.raises(NoRoomError, match=SAID):
+        OPENERS[what](own)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "most", "fix"),
+    [
+        (256, 1 << 20, "ulimit -n 4096, or close streams"),
+        (8192, 1 << 20, "ulimit -n 16384, or close streams"),
+        (8192, 10_000, "ulimit -n 10000, or close streams"),
+        (8192, resource.RLIM_INFINITY, "ulimit -n 16384, or close streams"),
+        (8192, 8192, "close streams"),
+    ],
+)
+def test_the_limit_is_named_and_a_higher_one_where_it_may_be_asked_for(
+    allowed: int, most: int, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (allowed, most))
+    error = unreadable("a.tar", OSError(errno.EMFILE, "Too many open files"))
+    assert error.found == f"{allowed} files at once"
+    assert str(error.fix).startswith(fix)
+
+
+def test_a_full_machine_is_not_mended_by_a_limit_of_the_process() -> None:
+    error = unreadable("a.tar", OSError(errno.ENFILE, "Too many open files in system"))
+    assert isinstance(error, NoRoomError) and "ulimit" not in error.text()
+
+
+def test_what_may_not_be_read_is_the_files_own_fault() -> None:
+    error = unreadable("a.tar", OSError(errno.EACCES, "Permission denied"))
+    assert isinstance(error, ShardError) and error.where == "a.tar"
