@@ -88,7 +88,7 @@ def scan(file: BinaryIO, where: str) -> Iterator[Member]:
     if not length:
         raise ShardError(where, "is an empty file", fix="rebuild or fetch the shard again")
     while True:
-        block = os.pread(file.fileno(), BLOCK, offset)
+        block = _read(file, BLOCK, offset, where)
         if len(block) < BLOCK:
             raise ShardError(
                 where, f"is cut at byte {offset}: no end-of-archive block", found=f"{length} bytes"
@@ -105,11 +105,18 @@ def scan(file: BinaryIO, where: str) -> Iterator[Member]:
             _check_extension(file, member, kind, where)
 
 
+def _read(file: BinaryIO, size: int, offset: int, where: str) -> bytes:
+    try:
+        return os.pread(file.fileno(), size, offset)
+    except OSError as error:
+        raise unreadable(where, error, f" at byte {offset}") from None
+
+
 def _check_extension(file: BinaryIO, member: Member, kind: bytes, where: str) -> None:
     """An extension header may tell of times and owners; names and sizes must stand in plain ones."""
     if member.size > MAX_EXTENSION:
         raise ShardError(where, f"has an extension header of {member.size} bytes at byte {member.offset}")
-    override = OVERRIDE.search(os.pread(file.fileno(), member.size, member.payload))
+    override = OVERRIDE.search(_read(file, member.size, member.payload, where))
     if override or kind == GNU_NAME:
         field = override[1].decode() if override and kind != GNU_NAME else "path"
         raise ShardError(
@@ -133,7 +140,7 @@ def _check_end(file: BinaryIO, offset: int, where: str) -> None:
             expected=f"at most {2 * BLOCK + RECORD} bytes",
             fix="fetch the shard again, or rebuild it",
         )
-    while block := os.pread(file.fileno(), 1 << 20, offset):
+    while block := _read(file, 1 << 20, offset, where):
         if block.count(0) != len(block):
             raise ShardError(where, f"holds data behind the end-of-archive block at byte {offset}")
         offset += len(block)

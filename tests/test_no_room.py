@@ -72,14 +72,14 @@ def test_a_lack_of_room_is_said_and_costs_no_picture(own: Path, negatives: int, 
     assert not cramped.left_out()
 
 
-def failing(number: int) -> Callable[..., int]:
+def failing(number: int, name: str = "preadv") -> Callable[..., object]:
     """A read that fails with this error the fifth time."""
-    sound, calls = os.preadv, count(1)
+    sound, calls = getattr(os, name), count(1)
 
-    def read(*arguments: object) -> int:
+    def read(*arguments: object) -> object:
         if next(calls) == 5:
             raise OSError(number, os.strerror(number))
-        return sound(*arguments)  # type: ignore[arg-type]
+        return sound(*arguments)
 
     return read
 
@@ -149,3 +149,13 @@ def test_a_full_machine_is_not_mended_by_a_limit_of_the_process() -> None:
 def test_what_may_not_be_read_is_the_files_own_fault() -> None:
     error = unreadable("a.tar", OSError(errno.EACCES, "Permission denied"))
     assert isinstance(error, ShardError) and error.where == "a.tar"
+
+
+def test_a_disk_that_fails_while_an_index_is_rebuilt_is_named(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "pread", failing(errno.EIO, "pread"))
+    with pytest.raises(
+        ShardError, match=r"toy-000\.tar[\s\S]*cannot be read at byte \d+: Input/output error"
+    ):
+        index.scan(own / "data" / "toy-000.tar")
