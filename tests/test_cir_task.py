@@ -173,6 +173,8 @@ def test_recalls_leave_out_what_does_not_compete():
     found = recalls(scores, Gallery(target, ignored, members))
     assert (int(found["R@1"][0]), found["R@1"][1]) == (0, 2)  # of the second, a tie counts against the model
     assert (int(found["R_s@1"][0]), found["R_s@1"][1]) == (2, 2)
+    assert float(found["R@1_chance"][0]) == pytest.approx(1 / 3 + 1 / 4)
+    assert float(found["R_s@1_chance"][0]) == pytest.approx(1 / 2 + 1 / 2)
 
 
 def test_gated_fusion_shows_the_words_to_the_reference(batch):

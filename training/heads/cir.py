@@ -133,7 +133,7 @@ class CirHead(nn.Module):
 def _nothing(parameter: Tensor) -> Outcome:
     """Of a batch without an edit, such as another task may bring: a loss of zero, and nothing counted."""
     none = (parameter.new_zeros(()), 0)
-    return Outcome(0 * parameter.sum(), {"R@1": none, "R_s@1": none})
+    return Outcome(0 * parameter.sum(), dict.fromkeys(("R@1", "R@1_chance", "R_s@1", "R_s@1_chance"), none))
 
 
 def alignment(seen_EH: Tensor, wanted_EH: Tensor) -> Tensor:
@@ -142,10 +142,19 @@ def alignment(seen_EH: Tensor, wanted_EH: Tensor) -> Tensor:
 
 
 def recalls(scores_EP: Tensor, found: Gallery) -> dict[str, tuple[Tensor, int]]:
-    """R@1 among the pictures of the batch, and R_s@1 within the image set, over the edits that have one."""
+    """R@1 among the pictures of the batch, and R_s@1 within the image set, over the edits that have one; and
+    the chance of each.
+    """
     best = (scores_EP * found.target).sum(1, keepdim=True)
     beaten = (scores_EP >= best) & ~found.target
-    asks = (found.members & ~found.target).any(1)
+    asks, judged = (found.members & ~found.target).any(1), ~found.ignored | found.target
     first = ~(beaten & ~found.ignored).any(1)
     first_of_set = ~(beaten & found.members & ~found.ignored).any(1) & asks
-    return {"R@1": (first.sum(), len(first)), "R_s@1": (first_of_set.sum(), int(asks.sum()))}
+    guess, guess_of_set = (1 / among.sum(1) for among in (judged, judged & (found.members | found.target)))
+    sets = int(asks.sum())
+    return {
+        "R@1": (first.sum(), len(first)),
+        "R@1_chance": (guess.sum(), len(first)),
+        "R_s@1": (first_of_set.sum(), sets),
+        "R_s@1_chance": (guess_of_set[asks].sum(), sets),
+    }

@@ -97,6 +97,7 @@ class ItcHead(nn.Module):
         judged = cosine.masked_fill(ignored & ~positive, -math.inf)
         return {
             "picture_of_text": _first_is_positive(judged, positive),
+            "picture_of_text_chance": _guessed(~ignored, positive),
             "text_of_picture": _first_is_positive(judged.T, positive.T),
             "scale": (scale, 1),
             "logit_range": (scale * spread, 1),
@@ -115,3 +116,9 @@ def _first_is_positive(scores: Tensor, positive: Tensor) -> tuple[Tensor, int]:
         return scores.sum(), 0
     best = positive.gather(1, scores.argmax(1, keepdim=True))[:, 0]
     return (best & asked).sum(), int(asked.sum())
+
+
+def _guessed(judged: Tensor, positive: Tensor) -> tuple[Tensor, int]:
+    """The same for a column drawn from those that are judged."""
+    share = positive.sum(1) / (judged | positive).sum(1).clamp(min=1)
+    return share.sum(), int(positive.any(1).sum())

@@ -86,15 +86,20 @@ def with_views(shared: Shared, batch: Batch, pairs: Pairs) -> tuple[Shared, Tens
 
 
 def _accuracy(right: Tensor, side: Tensor) -> dict[str, tuple[Tensor, int]]:
-    """side → (right ones, pairs); `balanced`, over the texts, is nothing where a side is empty. `paired`: the
-    texts that have wrong partners, of all.
+    """side → (right ones, pairs); `balanced`, over the texts, is nothing where a side is empty, and one half
+    by chance. `paired`: the texts that have wrong partners, of all.
     """
     found = {name: right[side == number] for number, name in enumerate(SIDES)}
     measures = {name: (rows.sum(), len(rows)) for name, rows in found.items()}
     own, picture, text = (rows.float().mean() for rows in found.values())
     count = len(found["wrong_text"])
     balanced = (own + 0.5 * (picture + text)) / 2 * count if count else right.new_zeros((), dtype=torch.float)
-    return {"balanced": (balanced, count), **measures, "paired": (side.new_tensor(count), len(found["own"]))}
+    return {
+        "balanced": (balanced, count),
+        "balanced_chance": (right.new_full((), 0.5 * count, dtype=torch.float), count),
+        **measures,
+        "paired": (side.new_tensor(count), len(found["own"])),
+    }
 
 
 def _by_source(right: Tensor, kind: Tensor, view: Tensor, sources: Sources) -> dict[str, tuple[Tensor, int]]:

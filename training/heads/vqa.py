@@ -3,6 +3,7 @@
 Legend: T questions, L tokens of one with its summary, B pictures, N their tokens, H hidden, A answers.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,7 +38,10 @@ class VqaHead(nn.Module):
             logits, answer, ignore_index=-1, reduction="sum", label_smoothing=self.smoothing
         )
         correct = (logits.argmax(-1) == answer).sum()
-        return Outcome(loss / known, {"accuracy": (correct, len(answer))})
+        measures = {"accuracy": (correct, len(answer))}
+        if not self.training:
+            measures["accuracy_chance"] = (_most_frequent(answer), len(answer))
+        return Outcome(loss / known, measures)
 
     def logits(self, shared: Shared, batch: Batch) -> Tensor:
         """[T,A] for the questions of the batch."""
@@ -49,3 +53,8 @@ class VqaHead(nn.Module):
             text = block(text, mask, shared.picture, shared.visible, where, queries)
         answers: Tensor = self.classify(self.norm(text[:, 0]))
         return answers
+
+
+def _most_frequent(answer_T: Tensor) -> Tensor:
+    """How many questions of a batch the answer that it holds most often is right for."""
+    return torch.bincount(answer_T[answer_T >= 0], minlength=1).max()

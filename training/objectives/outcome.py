@@ -5,7 +5,9 @@ from torch import Tensor
 
 
 class Outcome(Struct):
-    """loss: a scalar, the mean over the task's texts. measures: name → (sum, count), for the log."""
+    """loss: a scalar, the mean over the task's texts. measures: name → (sum, count), for the log; the
+    `…_chance` of a measure is what a guess would reach.
+    """
 
     loss: Tensor
     measures: dict[str, tuple[Tensor, int]]

@@ -1,5 +1,7 @@
 """The score on held-out pictures after an epoch: it chooses the best checkpoint, and may end training."""
 
+import math
+
 import torch
 from msgspec import structs
 
@@ -13,6 +15,8 @@ from training.optimizing.checkpoint import State, Sums
 from training.optimizing.job import Job
 from training.optimizing.ledger import Ledger
 from training.stream import Stream
+
+CLEARLY = 2.0  # standard errors of a guess
 
 
 def score(
@@ -30,17 +34,27 @@ def score(
     known, measure = held.left_out(), goal(job.settings)
     torch.manual_seed(seed64(job.seed, "development", state.step))  # of `fill: noise`
     with averaging.averaged(optimizer):
-        scores = held_out(model, held, job.where)
+        sums = held_out(model, held, job.where)
+    scores = {name: mean for name, mean in sums.means().items() if sums.measures[name][1]}
     if measure not in scores:
         raise _nothing_asked(measure)
     state = judged(state, scores[measure])
     ledger.tell_skipped(known, held.left_out())
     ledger.tell_scores(state.step, scores)
+    chance = against_chance(scores[measure], sums.measures[measure][1], scores.get(f"{measure}_chance"))
     mark = " (best)" if is_best(state) else ""
-    ledger.say(f"step {state.step}: development {measure} {scores[measure]:.3f}{mark}")
+    ledger.say(f"step {state.step}: development {measure} {scores[measure]:.3f}{chance}{mark}")
     if given_up(state, job.settings):
         ledger.say(f"no better {measure} in {state.stale} epochs: training ends")
     return state
+
+
+def against_chance(score: float, count: int, chance: float | None) -> str:
+    """What to say of a score over `count` answers beside what a guess would reach, if that is known."""
+    if chance is None:
+        return ""
+    above = score - chance > CLEARLY * math.sqrt(chance * (1 - chance) / count)
+    return f", chance {chance:.3f}" if above else f", NO BETTER THAN CHANCE ({chance:.3f})"
 
 
 def judged(state: State, score: float) -> State:
@@ -75,11 +89,11 @@ def _nothing_asked(measure: str) -> TrainingError:
 
 
 @torch.inference_mode()
-def held_out(model: FusionModel, stream: Stream, where: torch.device) -> dict[str, float]:
-    """Every measure that something asks for in the held-out part of the training pictures."""
+def held_out(model: FusionModel, stream: Stream, where: torch.device) -> Sums:
+    """The measures of the held-out part of the training pictures."""
     model.eval()
     stream.position = 0
     sums = Sums()
     for batch in stream.on(where):
         step.count(sums, model(batch))
-    return {name: mean for name, mean in sums.means().items() if sums.measures[name][1]}
+    return sums
