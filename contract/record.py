@@ -130,7 +130,7 @@ def _is_sound(record: Record, vocabulary: int | None) -> bool:
     """Whether there is nothing to say. Every reader asks this of every record, so it is written for speed."""
     regions, ids = record.regions, set()
     tokens: list[int] = []
-    rows = regions.crowd.copy()
+    rows: list[int] = []
     for text in record.texts:
         spans = text.span_tokens
         if not len(text.span_chars) == len(spans) == len(text.span_regions):

@@ -34,6 +34,7 @@ def test_a_sound_record_has_no_problems(drawn: Record) -> None:
         (with_regions(box=[(float("nan"), 0.0, 1.0, 1.0)]), "not a valid xyxy"),
         (with_regions(crowd=[1]), "crowd names a row"),
         (with_text(span_chars=[(0, 1)]), "span lists differ"),
+        (with_text(span_chars=[(0, 6)], span_tokens=[(0, 1)]), "span lists differ"),
         (
             with_text(span_chars=[(0, 7)], span_tokens=[(0, 1)], span_regions=[[]]),
             "character span out of range",
@@ -55,6 +56,7 @@ def test_a_sound_record_has_no_problems(drawn: Record) -> None:
             "a token that the tokenizer does not know",
         ),
         (Record(1, "p", 0, 4, "0", "g", Regions(), []), "width and height must be positive"),
+        (Record(1, "p", 4, 0, "0", "g", Regions(), []), "width and height must be positive"),
     ],
 )
 def test_problems_are_found_and_named(wrong: Record, problem: str) -> None:

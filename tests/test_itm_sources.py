@@ -206,10 +206,11 @@ def drawn_anew(batch: Batch, seed: int, masked: float, most: float) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     corner, size = torch.rand(2, len(batch.boxes), 2, generator=generator)
     boxes = torch.cat([corner, (corner + most * size).clamp(max=1)], 1)
-    visible = {
-        name: torch.rand(seen.shape, generator=generator) >= masked for name, seen in batch.visible.items()
-    }
-    hidden = {name: ~seen for name, seen in visible.items()}
+    beside = torch.rand(len(batch.keys), 1, generator=generator) < 0.5  # these have padding at their end
+    padded = {name: beside & (torch.arange(seen.shape[1]) > 9) for name, seen in batch.visible.items()}
+    masks = {name: torch.rand(of.shape, generator=generator) < masked for name, of in padded.items()}
+    visible = {name: ~mask & ~padded[name] for name, mask in masks.items()}
+    hidden = {name: mask & ~padded[name] for name, mask in masks.items()}
     return replace(batch, boxes=boxes, visible=visible, hidden=hidden)
 
 
@@ -225,7 +226,9 @@ def test_texts_exchange_holes_that_hide_nothing_they_name_and_leave_some_of_each
     for column in COLUMNS:
         there, beside = named[column.name], elsewhere[column.name]
         seen = changed.visible[column.name][picture]
+        on_picture = seen | changed.hidden[column.name][picture]
         assert not (there & beside).any() and not beside[:, : int(column.cls)].any()
+        assert not ((there | beside) & ~on_picture).any()
         assert (seen & ~there & ~beside)[:, int(column.cls) :].any(1).all()
     assert hides(changed, picture, named).all() and hides(changed, picture, elsewhere).all()
 

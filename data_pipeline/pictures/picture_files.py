@@ -78,7 +78,7 @@ def read(path: Path) -> bytes:
             return file.read(min(status.st_size, MAX_BYTES + 1))
     except (FileNotFoundError, NotADirectoryError):
         raise RawDataError(path, "no such picture file") from None
-    except OSError as error:  # a name too long is one, too
+    except OSError as error:  # among them that of a name too long
         raise no_room(path, error) or RawDataError(path, "cannot be read", found=error.strerror) from None
     except ValueError as error:  # a name with a null character
         raise RawDataError(path, "cannot be read", found=error) from None

@@ -153,9 +153,7 @@ class Planner:
 
     def _texts(self, record: Record, key: str, epoch: int) -> list[Text]:
         usable = list(filter(self._usable, record.texts))
-        take = self.texts_per_image
-        if take is None or take >= len(usable):
-            return usable
+        take = self.texts_per_image or len(usable)
         return [usable[i] for i in choose_texts(self.seed, key, epoch, len(usable), take)]
 
     def _reword(self, chosen: Sequence[Chosen], keys: Sequence[str], epochs: Sequence[int]) -> None:

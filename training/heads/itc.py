@@ -94,11 +94,9 @@ class ItcHead(nn.Module):
         cosine = similarities(online.text, online.picture).detach()
         scale = self.scale().detach()
         spread = cosine.max() - cosine.min() if cosine.numel() else cosine.sum()
-        judged = cosine.masked_fill(ignored & ~positive, -math.inf)
         return {
-            "picture_of_text": _first_is_positive(judged, positive),
-            "picture_of_text_chance": _guessed(~ignored, positive),
-            "text_of_picture": _first_is_positive(judged.T, positive.T),
+            **recall("picture_of_text", cosine, positive, ignored),
+            **recall("text_of_picture", cosine.T, positive.T, ignored.T),
             "scale": (scale, 1),
             "logit_range": (scale * spread, 1),
         }
@@ -109,16 +107,12 @@ def alpha_at(alpha: float, step: int, ramp: int) -> float:
     return alpha * min(1.0, step / ramp)
 
 
-def _first_is_positive(scores: Tensor, positive: Tensor) -> tuple[Tensor, int]:
-    """(rows whose best column is positive, rows that have a positive)."""
-    asked = positive.any(1)
+def recall(name: str, scores: Tensor, positive: Tensor, ignored: Tensor) -> dict[str, tuple[Tensor, int]]:
+    """R@1: rows whose best column is positive, of those that have a positive; and its chance."""
+    judged, asked = positive | ~ignored, positive.any(1)
     if not scores.shape[1]:
-        return scores.sum(), 0
-    best = positive.gather(1, scores.argmax(1, keepdim=True))[:, 0]
-    return (best & asked).sum(), int(asked.sum())
-
-
-def _guessed(judged: Tensor, positive: Tensor) -> tuple[Tensor, int]:
-    """The same for a column drawn from those that are judged."""
-    share = positive.sum(1) / (judged | positive).sum(1).clamp(min=1)
-    return share.sum(), int(positive.any(1).sum())
+        return {name: (scores.sum(), 0), f"{name}_chance": (scores.sum(), 0)}
+    best = scores.masked_fill(~judged, -math.inf).argmax(1, keepdim=True)
+    right = positive.gather(1, best)[:, 0] & asked
+    guessed, count = positive.sum(1) / judged.sum(1).clamp(min=1), int(asked.sum())
+    return {name: (right.sum(), count), f"{name}_chance": (guessed.sum(), count)}

@@ -25,7 +25,6 @@ def check(settings: Train) -> None:
         _check_teacher(settings.tasks.itc)
     if settings.tasks.itm:
         _check_sources(settings.tasks.itm, settings.tasks)
-        _check_holes(settings.tasks.itm, settings)
     if settings.tasks.region:
         _check_region(settings.tasks.region, settings)
 
@@ -96,18 +95,6 @@ def _check_teacher(itc: Itc) -> None:
             "is the momentum encoder's share of the target, and there is no such encoder",
             found=itc.alpha,
             fix="momentum: 0.995, or no alpha",
-        )
-
-
-def _check_holes(itm: Itm, settings: Train) -> None:
-    """A mask that looks for things would tell by what it hides whose holes lie over it."""
-    masking = settings.masking
-    if itm.sources.masked and masking.hides and masking.kind == "object":
-        raise ParamsError(
-            "train.masking.kind",
-            "hides things first, as the masked pictures of itm do: together they tell which pair is false",
-            found=masking.kind,
-            fix="masking.kind: random or block, or itm.sources.masked: 0",
         )
 
 

@@ -40,12 +40,12 @@ def score(
         raise _nothing_asked(measure)
     state = judged(state, scores[measure])
     ledger.tell_skipped(known, held.left_out())
-    ledger.tell_scores(state.step, scores)
     chance = against_chance(scores[measure], sums.measures[measure][1], scores.get(f"{measure}_chance"))
     mark = " (best)" if is_best(state) else ""
-    ledger.say(f"step {state.step}: development {measure} {scores[measure]:.3f}{chance}{mark}")
+    ledger.say(f"step {state.step}: development {measure} {scores[measure]:.3f}{mark}{chance}")
     if given_up(state, job.settings):
         ledger.say(f"no better {measure} in {state.stale} epochs: training ends")
+    ledger.tell_scores(state.step, scores)
     return state
 
 

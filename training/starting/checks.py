@@ -26,6 +26,7 @@ def check_settings(settings: Train, world: World) -> None:
         if chosen not in known:
             raise unknown_name(place, what, chosen, known)
     check_world(settings, world)
+    _check_holes(settings)
 
 
 def check_world(settings: Train, world: World) -> None:
@@ -37,6 +38,18 @@ def check_world(settings: Train, world: World) -> None:
             "is the number of parts of a step, and the processes cannot share them evenly",
             found=f"{parts} for {world.size} processes",
             fix=f"--set optim.accumulate={-(-parts // world.size) * world.size}, or fewer processes",
+        )
+
+
+def _check_holes(settings: Train) -> None:
+    """A mask that looks for things would tell by what it hides whose holes lie over it."""
+    masking = settings.masking
+    if settings.tasks.hides_named and masking.hides and masking.kind == "object":
+        raise ParamsError(
+            "train.masking.kind",
+            "hides things first, as the masked pictures of itm do: together they tell which pair is false",
+            found=masking.kind,
+            fix="masking.kind: random or block, or itm.sources.masked: 0",
         )
 
 
