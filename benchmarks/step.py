@@ -33,7 +33,7 @@ from training.batch import Batch
 from training.config import Fusion, Train
 from training.distributed import ALONE
 from training.model.model import FusionModel
-from training.optimizing import optim, step
+from training.optimizing import freed_memory, optim, step
 from training.optimizing.checkpoint import Sums
 from training.optimizing.step import StepContext
 from training.optimizing.tally import tally
@@ -110,6 +110,7 @@ def described(name: str, size: str, found: Measured) -> list[Figure]:
 def measure(name: str, size: str, shards: str) -> Measured:
     """Steps of one preset in this process."""
     torch.set_num_threads(1)
+    freed_memory.keep()
     settings, _ = load(Path("params.yaml"), SIZES[size], preset.load(name))
     shapes, batches = inputs(settings, size == "vit_b", shards)
     take = stepper(made(settings, shapes, shards), settings)

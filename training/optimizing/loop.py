@@ -6,7 +6,7 @@ from msgspec import structs
 from training.batching.steps import by_step
 from training.config import Train
 from training.model.model import FusionModel
-from training.optimizing import averaging, checkpoint, development, optim, step
+from training.optimizing import averaging, checkpoint, development, freed_memory, optim, step
 from training.optimizing.account import agree
 from training.optimizing.checkpoint import State, Sums
 from training.optimizing.job import Job
@@ -26,6 +26,8 @@ def train(job: Job, model: FusionModel, stream: Stream, held: Stream | None, sta
     ends all after one step more, with a checkpoint.
     """
     settings, world, of = job.settings, job.world, job.settings.optim
+    if job.where.type == "cpu":
+        freed_memory.keep()
     optimizer = optim.build(model, of)
     if state.step:
         checkpoint.load_optimizer(checkpoint.find(job.folder, "last"), model, optimizer)
