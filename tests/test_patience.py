@@ -9,6 +9,7 @@ from test_fit import losses, stopped_run, train, weights
 from contract.errors import ParamsError
 from training import fit
 from training.optimizing import checkpoint, development, loop
+from training.optimizing.checkpoint import Sums
 
 SETTINGS = ["--set", "optim.epochs=9", "patience=2"]
 
@@ -24,7 +25,11 @@ def world(tmp_path, monkeypatch) -> Path:
 def scores(monkeypatch):
     """Development scores by epoch, in the place of the real ones."""
     given = [0.1, 0.3, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.5]
-    monkeypatch.setattr(development, "held_out", lambda model, *_: {"vqa/accuracy": given[_epoch(model)]})
+
+    def scored(model, *_):
+        return Sums(measures={"vqa/accuracy": (given[_epoch(model)], 1)})
+
+    monkeypatch.setattr(development, "held_out", scored)
     monkeypatch.setattr(loop.step, "backward", _counting(loop.step.backward))
     return given
 
