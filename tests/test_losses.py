@@ -145,9 +145,11 @@ def test_two_class_softmax_focal_is_sigmoid_focal_on_the_logit_difference():
     assert found.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_focal_has_a_gradient_where_the_model_is_sure():
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("label", [0, 1])
+def test_focal_has_a_gradient_where_the_model_is_sure(gamma, label):
     logits = torch.tensor([[80.0, -80.0]], requires_grad=True)
-    losses.focal(logits, torch.tensor([0]), gamma=0.5).backward()
+    losses.focal(logits, torch.tensor([label]), gamma).backward()
     assert logits.grad.isfinite().all()
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from training.objectives.similarity import similarities
 
+SURE = 1e-12  # a 1 − p below what float32 can tell from 0, at which a power less than 1 has no slope
+
 
 def equal_mass(positive_RC: Tensor) -> Tensor:
     """Target [R,C] in which a row's positives share a mass of one (BLIP's retrieval variant)."""
@@ -52,7 +54,7 @@ def focal(logits_BA: Tensor, label_B: Tensor, gamma: float = 2.0, weight_A: Tens
     weight_A: torchvision's α is (1−α, α); see also `class_balance`.
     """
     log_p = logits_BA.float().log_softmax(1).gather(1, label_B[:, None])[:, 0]
-    rows = -((1 - log_p.exp()).clamp(min=0) ** gamma) * log_p if gamma else -log_p
+    rows = -((1 - log_p.exp()).clamp(min=SURE) ** gamma) * log_p if gamma else -log_p
     if weight_A is not None:
         rows = rows * weight_A[label_B]
     return rows.sum() / max(1, len(rows))
