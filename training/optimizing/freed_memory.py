@@ -8,6 +8,7 @@ import ctypes
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 LARGEST = 1 << 30  # bytes; larger blocks still come from the system, and go back
+NEVER = -1  # trim
 
 
 def keep() -> None:
@@ -15,4 +16,4 @@ def keep() -> None:
     tune = getattr(ctypes.CDLL(None), "mallopt", None)
     if tune is not None:
         tune(MMAP_THRESHOLD, LARGEST)
-        tune(TRIM_THRESHOLD, LARGEST)
+        tune(TRIM_THRESHOLD, NEVER)
