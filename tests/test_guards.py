@@ -193,18 +193,23 @@ def test_without_an_index_a_rebuilt_tar_is_told_by_its_headers(world: Path) -> N
         resume(Path("runs/a"))
 
 
+def assert_told_once_mended(path: Path, sound: bytes, rebuilt: str) -> None:
+    """A run over a damaged tar goes on, and no more once its sound bytes are there."""
+    words = ["--tokenizer", "data/tokenizer.json", "--answers", str(answers())]
+    fit.main(["--shards", TRAIN, *words, "--run", "runs/a", *SHORT, "on_error=skip"])
+    resume(Path("runs/a"))
+    path.write_bytes(sound)
+    with pytest.raises(MismatchError, match=rebuilt):
+        resume(Path("runs/a"))
+
+
 def test_without_an_index_a_record_that_can_be_read_again_is_told(world: Path) -> None:
     """It may have other texts than it was taken to have, and then another picture would come next."""
     bare(world)
     path = Path("data/toy-001.tar")
     sound = path.read_bytes()
     path.write_bytes(sound.replace(b'{"v":1', b'["v":1', 1))
-    words = ["--tokenizer", "data/tokenizer.json", "--answers", str(answers())]
-    fit.main(["--shards", TRAIN, *words, "--run", "runs/a", *SHORT, "on_error=skip"])
-    resume(Path("runs/a"))
-    path.write_bytes(sound)
-    with pytest.raises(MismatchError, match=r"1 rebuilt: toy-001 \(records\)"):
-        resume(Path("runs/a"))
+    assert_told_once_mended(path, sound, r"1 rebuilt: toy-001 \(records\)")
 
 
 def test_without_an_index_an_array_that_can_be_read_again_is_told(
@@ -219,12 +224,7 @@ def test_without_an_index_an_array_that_can_be_read_again_is_told(
     sound, known = path.read_bytes(), index.load(path)
     place = int(known.rows["offset"][known.keys().index(synthetic.key(absent)), 0]) + tar.BLOCK
     path.write_bytes(sound[:place] + b"?" + sound[place + 1 :])
-    words = ["--tokenizer", "data/tokenizer.json", "--answers", str(answers())]
-    fit.main(["--shards", TRAIN, *words, "--run", "runs/a", *SHORT, "on_error=skip"])
-    resume(Path("runs/a"))
-    path.write_bytes(sound)
-    with pytest.raises(MismatchError, match=r"1 rebuilt: toy-001 \(vit\)"):
-        resume(Path("runs/a"))
+    assert_told_once_mended(path, sound, r"1 rebuilt: toy-001 \(vit\)")
 
 
 @pytest.mark.parametrize("indexed", [True, False])

@@ -89,30 +89,17 @@ def _keep(
     state: State,
     ledger: Ledger,
 ) -> State:
-    """A checkpoint by the first process, scored where there are rows for it; gives the state it holds."""
+    """A checkpoint by the first process, scored where there are rows for it; gives the state it holds.
+
+    Where the score fails the epoch is not lost: a resumed run scores it first.
+    """
+    state, best = structs.replace(state, unscored=held is not None), False
     with ledger.paused():
         if job.world.first:
-            state = _scored(job, model, optimizer, held, state, ledger)
-            best = held is not None and development.is_best(state)
-            checkpoint.save(job.folder, model, optimizer, state, best)
+            try:
+                if held is not None:
+                    scored = development.score(job, model, optimizer, held, state, ledger)
+                    state, best = structs.replace(scored, unscored=False), development.is_best(scored)
+            finally:
+                checkpoint.save(job.folder, model, optimizer, state, best)
         return agree(state, job.world)
-
-
-def _scored(
-    job: Job,
-    model: FusionModel,
-    optimizer: torch.optim.Optimizer,
-    held: Stream | None,
-    state: State,
-    ledger: Ledger,
-) -> State:
-    """The state with its score. Where that fails the epoch is not lost: a resumed run scores it first."""
-    if held is None:
-        return state
-    try:
-        scored = development.score(job, model, optimizer, held, state, ledger)
-    except BaseException:
-        unscored = structs.replace(state, unscored=True)
-        checkpoint.save(job.folder, model, optimizer, unscored, best=False)
-        raise
-    return structs.replace(scored, unscored=False)
