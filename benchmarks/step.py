@@ -4,7 +4,8 @@ Batches are the first of the shards named by --shards (after `make demo`), at th
 features and a model as wide put in their place; at those sizes only the presets run whose step takes seconds.
 Each preset runs in a process of its own with one thread: its peak of resident memory, its steps' time
 (median), and by torch.profiler the share of it outside matrix products and attention. What a step with
-`gated` fusion costs more than one with `none` is taken from steps that alternate (minima).
+`gated` fusion costs more than one with `none` is taken from steps that alternate (minima), and its share of
+their floating-point operations is counted beside it.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import torch
 from msgspec import Struct, structs
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import report
 from benchmarks.report import Figure, figure
@@ -42,7 +44,7 @@ from training.shards import open_shards
 from training.stream import Stream
 
 CPU = torch.device("cpu")
-WARMUP, STEPS, BATCHES, TURNS = 1, 3, 2, 2
+WARMUP, STEPS, BATCHES, TURNS = 1, 3, 2, 6
 COMPARED = "vqa"  # the preset whose fusions are compared
 VIT_B = {"grid": {"grid": 14, "cls": True, "width": 768}, "pixel": {"grid": 16, "cls": False, "width": 256}}
 LARGE = ["model.hidden=768", "model.heads=12", "optim.batch=16", "optim.accumulate=1", "development=0"]
@@ -54,14 +56,15 @@ SHOWN = 5  # operators of the printed profile
 
 class Measured(Struct):
     """Of one preset at one size. seconds: of a step; outside: share of it that is no product nor attention;
-    largest: operator → share, of those outside; megabytes: peak of the process; gated: share of a step.
+    largest: operator → share, of those outside; megabytes: peak of the process; gated: its share of a step's
+    time and of its operations.
     """
 
     seconds: float
     outside: float
     largest: dict[str, float]
     megabytes: float
-    gated: float | None = None
+    gated: tuple[float, float] | None = None
 
 
 def main() -> None:
@@ -103,7 +106,9 @@ def described(name: str, size: str, found: Measured) -> list[Figure]:
         figure(f"{what}: peak memory, MB", found.megabytes),
     ]
     if found.gated is not None:
-        rows.append(figure(f"{what}: % of a step for `gated`", 100 * found.gated, "< 10"))
+        taken, counted = (100 * share for share in found.gated)
+        against = f"{counted:.1f} % of the step's operations"
+        rows.append(figure(f"{what}: % of a step for `gated`", taken, "< 10", against))
     return rows
 
 
@@ -214,8 +219,10 @@ def within_product(event: FunctionEvent | None) -> bool:
 
 def gated_share(
     settings: Train, shapes: dict[str, FeatureManifest], batches: list[Batch], folder: str
-) -> float:
-    """What `gated` takes of a step that has it: steps with and without take turns."""
+) -> tuple[float, float]:
+    """What `gated` takes of a step that has it, of its time and of its operations: steps with and without
+    take turns.
+    """
     kinds = [structs.replace(settings, fusion=Fusion(kind=kind)) for kind in ("gated", "none")]
     takes = [stepper(made(one, shapes, folder), one) for one in kinds]
     with_it, without = (
@@ -224,7 +231,15 @@ def gated_share(
             *([timed(take, batch) for take in takes] for batch in batches * TURNS), strict=True
         )
     )
-    return 1 - without / with_it
+    counted_with, counted_without = (operations(take, batches[0]) for take in takes)
+    return 1 - without / with_it, 1 - counted_without / counted_with
+
+
+def operations(take: Callable[[Batch], None], batch: Batch) -> int:
+    """Floating-point operations of a step's products and attention."""
+    with FlopCounterMode(display=False) as counter:
+        take(batch)
+    return counter.get_total_flops()
 
 
 if __name__ == "__main__":

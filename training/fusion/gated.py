@@ -27,5 +27,5 @@ class GatedFusionModule(nn.Module):
     def forward(self, v: Tensor, c: Tensor, *_masks: Tensor) -> Tensor:
         """Both on the same places; where c is not visible it must be zero, so masks are not needed."""
         gate = torch.sigmoid(self.gate(torch.cat([v, c], dim=-1)))
-        mixed = gate * self.value(v) + (1 - gate) * self.context(c)
+        mixed = torch.lerp(self.context(c), self.value(v), gate)
         return v + self.alpha * self.out(mixed)

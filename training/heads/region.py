@@ -32,7 +32,10 @@ from training.trunk.trunk import Shared
 
 
 class Phrases(Struct):
-    """text [S] into T; span [S,2] of its tokens; whole [S]: the whole text; linked [S,R] to which boxes."""
+    """text [S] into T; span [S,2] of its tokens; whole [S]: the whole text; linked [S,R] to which boxes.
+
+    Spans stand before whole texts.
+    """
 
     text: Tensor
     span: Tensor
@@ -41,7 +44,7 @@ class Phrases(Struct):
 
 
 def phrases(batch: Batch) -> Phrases:
-    """Spans with a box, then whole texts with one."""
+    """The spans and the whole texts that have a box."""
     spans, span_place = batch.span_box[:, 0].unique(return_inverse=True)
     texts, text_place = batch.about[:, 0].unique(return_inverse=True)
     lengths = batch.token_mask.sum(1)[texts]
@@ -208,9 +211,9 @@ class RegionHead(nn.Module):
         """[S,W] of phrases: pooled over the span's states, or the summary of a whole text."""
         at = torch.arange(shared.text.shape[1], device=named.text.device) - 1  # the summary stands first
         inside = (at >= named.span[:, :1]) & (at < named.span[:, 1:])
-        states = shared.text[named.text]
-        pooled = torch.where(named.whole[:, None], states[:, 0], self.pool(states, inside))
-        return _unit(self.phrase(pooled))
+        part = ~named.whole
+        spans = self.pool(shared.text[named.text[part]], inside[part])
+        return _unit(self.phrase(torch.cat([spans, shared.text[:, 0][named.text[named.whole]]])))
 
     def _against_negatives(
         self, shared: Shared, batch: Batch, named: Phrases, boxes: Tensor, usable: Tensor

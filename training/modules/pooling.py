@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
     """Mean [B,H] of tokens [B,N,H] where mask [B,N] is True; zero where it is nowhere."""
-    weight = mask.to(tokens.dtype)[..., None]
-    return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
+    return _weighted_sum(mask, tokens) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def masked_max(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -30,7 +29,12 @@ class AttentionPool(nn.Module):
         """tokens [B,N,H], mask [B,N] → [B,H]."""
         scores = self.score(tokens)[..., 0].float()
         weight = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(1) * mask
-        return (tokens * weight[..., None].to(tokens.dtype)).sum(1)
+        return _weighted_sum(weight, tokens)
+
+
+def _weighted_sum(weight_BN: Tensor, tokens_BNH: Tensor) -> Tensor:
+    """[B,H], as one product: a weighted copy of the tokens would be as large as they are."""
+    return torch.einsum("bn,bnh->bh", weight_BN.to(tokens_BNH.dtype), tokens_BNH)
 
 
 class Plain(nn.Module):
