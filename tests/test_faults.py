@@ -400,14 +400,31 @@ def test_training_on_nothing_that_can_be_read_ends(own, options):
         list(stream)
 
 
-@pytest.mark.parametrize("stop", [8, 6, 20])
+@pytest.mark.parametrize("stop", [8, 6, 10, 20])
 def test_a_pass_of_nothing_that_can_be_read_is_no_empty_pass(own, stop):
     for number in range(8):
         damaged_picture(own, number)
     opened = open_shards([str(own / "data")], ["vit"])
     stream = Stream(opened, ["vqa"], batch=2, on_error="skip", stop=stop)
-    with pytest.raises(ShardError, match=f"nothing of toy can be read up to position {min(stop, 8)}"):
+    with pytest.raises(ShardError, match=f"nothing of toy can be read up to position {min(stop, 16)}"):
         list(stream)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("good", "stop"), [(5, 8), (1, 8), (1, 10), (1, 80)])
+def test_a_pass_with_good_pictures_ends_quietly_from_any_position_that_it_gave(own, seed, good, stop):
+    for number in range(good, 8):
+        damaged_picture(own, number)
+    opened = open_shards([str(own / "data")], ["vit"])
+
+    def rest(position: int) -> list[tuple[int, list[str]]]:
+        stream = Stream(opened, ["vqa"], batch=2, seed=seed, on_error="skip", position=position, stop=stop)
+        return [(batch.position, batch.keys) for batch in stream]
+
+    whole = rest(0)
+    assert len({key for _, keys in whole for key in keys}) == good
+    for number, (position, _) in enumerate(whole):
+        assert rest(position) == whole[number + 1 :]
 
 
 def in_stored_order(own: Path, **options) -> Stream:

@@ -169,11 +169,12 @@ class Stream:
     def emptiness(self, of: int = 1) -> Emptiness:
         """From here on, of all processes, or of every `of`-th turn as far as one of them can tell.
 
-        A pass that ends before an epoch does is empty where none of its own rows can be read.
+        A single pass is empty where all of it is, or so many rows that a whole epoch lies among them; but not
+        for its rest alone, from wherever it is taken up again.
         """
         rows = [len(dataset) for dataset in self.datasets]
         if self.stop is not None:
-            return Emptiness(min(sum(rows), self.stop - self.position), self.position)
+            return Emptiness(min(self.stop, 2 * sum(rows)), self.position)
         epoch = whole_epoch(rows, self.weights, self.batch) if rows else 0
         return Emptiness(of * epoch, self.position)
 
