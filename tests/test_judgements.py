@@ -128,7 +128,4 @@ def test_vqa_is_the_naive_loop_over_questions_with_a_known_answer(world, smoothi
         log_p = [value - math.log(sum(map(math.exp, row))) for value in row]
         if answer >= 0:
             losses.append(-(1 - smoothing) * log_p[answer] - smoothing * sum(log_p) / len(log_p))
-    found = made(known, batch)
-    assert found.loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
-    guessed = batch.answer.tolist().count(0)  # the first of the vocabulary is the most frequent in training
-    assert found.measures["accuracy_chance"] == (guessed, len(asked))
+    assert made(known, batch).loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)

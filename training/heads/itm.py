@@ -17,6 +17,7 @@ from training.trunk import masked_view
 from training.trunk.trunk import Shared
 
 LEARNED = {"both": (0, 1, 2), "picture": (0, 1), "text": (0, 2)}  # setting → sides that the loss takes
+BALANCED_WORTH = 8 / 3  # answers a text: ½ own + ¼ each side varies by ¼ + 1/16 + 1/16 of what one does
 
 
 class ItmHead(nn.Module):
@@ -38,7 +39,7 @@ class ItmHead(nn.Module):
         label = (pairs.side == OWN).long()
         logits = self.logits(seen, pairs.text, picture).float()
         right = logits.argmax(1) == label
-        measures = _accuracy(right, pairs.side) | _by_source(
+        measures = accuracy(right, pairs.side) | _by_source(
             right, batch.kind[pairs.text], pairs.view, sources
         )
         return Outcome(self._loss(logits, label, pairs.side), measures)
@@ -85,9 +86,10 @@ def with_views(shared: Shared, batch: Batch, pairs: Pairs) -> tuple[Shared, Tens
     return masked_view.look(shared, batch, text, other), picture
 
 
-def _accuracy(right: Tensor, side: Tensor) -> dict[str, tuple[Tensor, int]]:
+def accuracy(right: Tensor, side: Tensor) -> dict[str, tuple[Tensor, int]]:
     """side → (right ones, pairs); `balanced`, over the texts, is nothing where a side is empty, and one half
-    by chance. `paired`: the texts that have wrong partners, of all.
+    by chance. A side alone has no chance: who always says the same reaches all of one. `paired`: the texts
+    that have wrong partners, of all.
     """
     found = {name: right[side == number] for number, name in enumerate(SIDES)}
     measures = {name: (rows.sum(), len(rows)) for name, rows in found.items()}

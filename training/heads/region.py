@@ -326,8 +326,10 @@ def matching(pairs: Pairs) -> dict[str, tuple[Tensor, int]]:
 
 
 def one_of_n(scores_SC: Tensor, real_SC: Tensor) -> dict[str, tuple[Tensor, int]]:
-    """FG-OVD: how often the true text, which stands first, beats all that are false of the box."""
+    """FG-OVD: how often the true text, which stands first, beats all that are false of the box. And its
+    chance, by how many there are.
+    """
     asks = real_SC[:, 0] & real_SC[:, 1:].any(1)
     scores = scores_SC.detach().masked_fill(~real_SC, -2)[asks]
-    right = (scores[:, :1] > scores[:, 1:]).all(1).sum()
-    return {"one_of_n": (right, len(scores))}
+    right, chance = (scores[:, :1] > scores[:, 1:]).all(1), 1 / real_SC[asks].sum(1)
+    return {"one_of_n": (right.sum(), len(scores)), "one_of_n_chance": (chance.sum(), len(scores))}

@@ -11,8 +11,6 @@ from training.modules.attention import ByPicture, CrossBlock
 from training.objectives.outcome import Outcome
 from training.trunk.trunk import Shared
 
-MOST_FREQUENT = 0  # of the training answers: a manifest lists it first
-
 
 class VqaHead(nn.Module):
     """Question states and picture tokens → logits over the answers, read off the question's summary.
@@ -39,9 +37,7 @@ class VqaHead(nn.Module):
             logits, answer, ignore_index=-1, reduction="sum", label_smoothing=self.smoothing
         )
         correct = (logits.argmax(-1) == answer).sum()
-        guessed = (answer == MOST_FREQUENT).sum()
-        measures = {"accuracy": (correct, len(answer)), "accuracy_chance": (guessed, len(answer))}
-        return Outcome(loss / known, measures)
+        return Outcome(loss / known, {"accuracy": (correct, len(answer))})
 
     def logits(self, shared: Shared, batch: Batch) -> Tensor:
         """[T,A] for the questions of the batch."""

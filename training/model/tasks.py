@@ -1,6 +1,6 @@
 """Tasks: the head of each, and what it makes of a batch. A row each; the texts it takes stand in `needs`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -9,7 +9,7 @@ from torch import nn
 from training.batch import Batch
 from training.heads.cir import CirHead
 from training.heads.itc import ItcHead
-from training.heads.itm import ItmHead
+from training.heads.itm import BALANCED_WORTH, ItmHead
 from training.heads.itm_pairs import SIDES
 from training.heads.mfm import MfmHead
 from training.heads.region import RegionHead
@@ -35,7 +35,8 @@ class Task(Struct, frozen=True):
 
     texts: how many the loss of a batch is a mean over; the parts of a step weigh by that. measures: those
     that can choose the best checkpoint, the higher the better; the first does by default. alone: it looks at
-    pictures apart from any text; cells: it asks for tokens by their place, hidden or not.
+    pictures apart from any text; cells: it asks for tokens by their place, hidden or not. worth: how many
+    right or wrong answers each thing that a measure counts stands for, where that is not one.
     """
 
     head: Callable[[Sizes, Any], nn.Module]
@@ -43,6 +44,7 @@ class Task(Struct, frozen=True):
     measures: tuple[str, ...]
     alone: bool = False
     cells: bool = False
+    worth: Mapping[str, float] = {}
 
 
 def answerable(batch: Batch) -> int:
@@ -84,6 +86,7 @@ TASKS = {
         lambda batch: len(batch.rows["itm"]),
         ("balanced", *SIDES),
         alone=True,
+        worth={"balanced": BALANCED_WORTH},
     ),
     "region": Task(
         lambda sizes, options: RegionHead(sizes.hidden, _grid(sizes), options),

@@ -1,12 +1,14 @@
 """The score on held-out pictures after an epoch: it chooses the best checkpoint, and may end training."""
 
 import math
+from collections import Counter
 
 import torch
 from msgspec import structs
 
 from contract.errors import TrainingError
 from contract.seeds import seed64
+from training.batch import Batch
 from training.config import Train
 from training.model.model import FusionModel
 from training.model.tasks import TASKS
@@ -40,7 +42,8 @@ def score(
         raise _nothing_asked(measure)
     state = judged(state, scores[measure])
     ledger.tell_skipped(known, held.left_out())
-    chance = against_chance(scores[measure], sums.measures[measure][1], scores.get(f"{measure}_chance"))
+    answers = sums.measures[measure][1] * _worth(measure)
+    chance = against_chance(scores[measure], answers, scores.get(f"{measure}_chance"))
     mark = " (best)" if is_best(state) else ""
     ledger.say(f"step {state.step}: development {measure} {scores[measure]:.3f}{mark}{chance}")
     if given_up(state, job.settings):
@@ -49,12 +52,17 @@ def score(
     return state
 
 
-def against_chance(score: float, count: int, chance: float | None) -> str:
-    """What to say of a score over `count` answers beside what a guess would reach, if that is known."""
+def against_chance(score: float, answers: float, chance: float | None) -> str:
+    """What to say of a score over so many answers beside what a guess would reach, if that is known."""
     if chance is None:
         return ""
-    above = score - chance > CLEARLY * math.sqrt(chance * (1 - chance) / count)
+    above = score - chance > CLEARLY * math.sqrt(chance * (1 - chance) / answers)
     return f", chance {chance:.3f}" if above else f", NO BETTER THAN CHANCE ({chance:.3f})"
+
+
+def _worth(measure: str) -> float:
+    task, _, name = measure.partition("/")
+    return TASKS[task].worth.get(name, 1.0)
 
 
 def judged(state: State, score: float) -> State:
@@ -90,10 +98,22 @@ def _nothing_asked(measure: str) -> TrainingError:
 
 @torch.inference_mode()
 def held_out(model: FusionModel, stream: Stream, where: torch.device) -> Sums:
-    """The measures of the held-out part of the training pictures."""
+    """The measures of the held-out part of the training pictures. The chance of vqa is what the most frequent
+    answer of that part would reach: no model that says one answer to all reaches more.
+    """
     model.eval()
     stream.position = 0
-    sums = Sums()
+    sums, answers = Sums(), Counter[int]()
     for batch in stream.on(where):
         step.count(sums, model(batch))
+        answers.update(_answers(batch))
+    if answers:
+        known = (count for answer, count in answers.items() if answer >= 0)
+        sums.add("vqa/accuracy_chance", max(known, default=0), answers.total())
     return sums
+
+
+def _answers(batch: Batch) -> list[int]:
+    """Of the questions of a run that answers some; -1 outside the vocabulary."""
+    found: list[int] = batch.answer[batch.rows["vqa"]].tolist() if "vqa" in batch.rows else []
+    return found
