@@ -73,6 +73,13 @@ def _check_region(region: Region, settings: Train) -> None:
             found=settings.augment.token_dropout,
             fix="token_dropout: 0, or train the task in a run of its own",
         )
+    if not any((region.coarse, region.coarse_end, region.fine, region.fine_end)):
+        raise ParamsError(
+            "train.tasks.region.coarse",
+            "is 0 from start to end, and so is fine: there would be nothing to learn",
+            found=0,
+            fix="coarse: 1, or take region out of train.tasks",
+        )
     if region.masked and settings.masking.fill == DROP:
         raise ParamsError(
             "train.tasks.region.masked",

@@ -46,14 +46,15 @@ class Sums(Struct, forbid_unknown_fields=True):
             self.add(name, total, count)
 
     def means(self) -> dict[str, float]:
-        """Every measure as a mean."""
-        return {name: total / max(1, count) for name, (total, count) in self.measures.items()}
+        """Every measure that something asked for, as a mean: of nothing there is none."""
+        return {name: total / count for name, (total, count) in self.measures.items() if count}
 
 
 class State(Struct, forbid_unknown_fields=True):
     """Where a run stands. position: rows consumed; best: the highest development score so far; stale: how
     often it was not reached since; unscored: an epoch ended here whose score failed; skipped: pictures that
-    were left out, as `Stream.left_out` names them.
+    were left out, as `Stream.left_out` names them; asked: measures that something asked for since the run
+    began, None where that is not known.
     """
 
     step: int
@@ -62,6 +63,7 @@ class State(Struct, forbid_unknown_fields=True):
     stale: int = 0
     unscored: bool = False
     skipped: list[str] = []
+    asked: list[str] | None = None
     sums: Sums = msgspec.field(default_factory=Sums)
 
 

@@ -37,7 +37,7 @@ def score(
     torch.manual_seed(seed64(job.seed, "development", state.step))  # of `fill: noise`
     with averaging.averaged(optimizer):
         sums = held_out(model, held, job.where)
-    scores = {name: mean for name, mean in sums.means().items() if sums.measures[name][1]}
+    scores = sums.means()
     if measure not in scores:
         raise _nothing_asked(measure)
     state = judged(state, scores[measure])

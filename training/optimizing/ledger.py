@@ -1,7 +1,7 @@
 """What all processes of a run did since its last line of the log, and what the first of them says of it."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -56,8 +56,9 @@ class Ledger:
         """
         self._account = gather(state.sums, self._stream, self._world)
         self._stream.faults.check(self._account.skipped)
+        asked = sorted({*(state.asked or ()), *self._account.sums.means()})
         sums = self._account.sums if self._world.first and not due else Sums()
-        return structs.replace(state, sums=sums, skipped=sorted(self._account.skipped))
+        return structs.replace(state, sums=sums, skipped=sorted(self._account.skipped), asked=asked)
 
     def write_line(self, step: int, rate: float, norms: Norms) -> None:
         """Of the account as it was settled at this step, at this learning rate."""
@@ -85,8 +86,12 @@ class Ledger:
         if self._log is not None:
             self._log.record(step, {f"development/{name}": score for name, score in scores.items()})
 
-    def tell_end(self, rewords: bool) -> None:
-        """What was remarkable of the whole run. rewords: texts were to be changed by synonyms."""
+    def tell_end(self, rewords: bool, unasked: Iterable[str]) -> None:
+        """What was remarkable of the whole run. rewords: texts were to be changed by synonyms. unasked:
+        measures that nothing asked for.
+        """
+        for measure in unasked:
+            self.say(f"nothing in the whole run asked for {measure}")
         if rewords and not self._stream.planner.reworded:
             self.say("augment.synonyms: no text names a thing that has another word")
         if cut := self._account.truncated:

@@ -6,7 +6,7 @@ from msgspec import structs
 from training.batching.steps import by_step
 from training.config import Train
 from training.model.model import FusionModel
-from training.optimizing import averaging, checkpoint, development, freed_memory, optim, step
+from training.optimizing import averaging, checkpoint, development, freed_memory, optim, step, unasked
 from training.optimizing.account import agree
 from training.optimizing.checkpoint import State, Sums
 from training.optimizing.job import Job
@@ -23,7 +23,7 @@ def train(job: Job, model: FusionModel, stream: Stream, held: Stream | None, sta
 
     The stream gives parts of batch / accumulate pictures, which the processes of the job share; steps count
     optimizer steps everywhere. held: the development rows. The first process writes. SIGTERM to any of them
-    ends all after one step more, with a checkpoint.
+    ends all after one step more, with a checkpoint. TrainingError at the end for a task that learned nothing.
     """
     settings, world, of = job.settings, job.world, job.settings.optim
     if job.where.type == "cpu":
@@ -62,7 +62,9 @@ def train(job: Job, model: FusionModel, stream: Stream, held: Stream | None, sta
                 state = _keep(job, model, optimizer, held if end_of_epoch else None, state, ledger)
             if count.asked:
                 break
-        ledger.tell_end(rewords=settings.augment.synonyms > 0)
+        asked = state.asked if state.step == steps else None
+        ledger.tell_end(settings.augment.synonyms > 0, unasked.measures(asked, settings.tasks))
+    unasked.check(asked, settings.tasks)
     return state
 
 

@@ -1,0 +1,101 @@
+"""A task that nothing was asked of is said at the end, however smoothly the run went."""
+
+from pathlib import Path
+
+import every_task
+import msgspec
+import pytest
+from msgspec.structs import replace
+from test_fit import stopped_run, train
+
+from contract.errors import ParamsError, TrainingError
+from contract.record import Record
+from training.heads import region
+from training.optimizing import checkpoint
+
+SHORT = ["optim.epochs=1", "optim.batch=8", "development=0", "log_every=1"]
+REGION = "tasks={region: {}}"
+
+
+def crowds(number: int, record: Record) -> Record:
+    """Every box is one of many things, which no phrase names."""
+    record = every_task.with_all(number, record)
+    return replace(record, regions=replace(record.regions, crowd=list(range(len(record.regions.id)))))
+
+
+def without_false_texts(number: int, record: Record) -> Record:
+    record = every_task.with_all(number, record)
+    return replace(record, texts=[replace(text, negatives=[]) for text in record.texts])
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """Shards of records that are changed in this way."""
+    monkeypatch.chdir(tmp_path)
+    return lambda change: every_task.build(tmp_path, train=24, val=4, shards=1, change=change)
+
+
+def logged(run: str, measure: str) -> list[str]:
+    """What was logged of a measure while the run trained."""
+    path = Path(run, "plots/metrics/train", f"{measure}.tsv")
+    return path.read_text().splitlines()[1:] if path.is_file() else []
+
+
+@pytest.mark.parametrize("tasks", [REGION, "tasks={vqa: {}, region: {}}"])
+def test_a_run_without_a_usable_box_does_not_end_quietly(built, tasks):
+    built(crowds)
+    with pytest.raises(TrainingError, match=r"train\.tasks\.region: nothing in the whole run asked") as error:
+        train("--run", "runs/a", "--set", tasks, *SHORT)
+    assert error.value.status
+    assert checkpoint.load_state(checkpoint.find(Path("runs/a"), "last")).step == 3, (
+        "the others' work is kept"
+    )
+    with pytest.raises(TrainingError, match="nothing in the whole run asked"):
+        train("--resume", "runs/a")
+
+
+def test_false_texts_alone_where_there_are_none_are_nothing_to_learn_from(built):
+    built(without_false_texts)
+    with pytest.raises(TrainingError, match=r"train\.tasks\.region[\s\S]*0 answers for region/one_of_n\n"):
+        train("--run", "runs/a", "--set", "tasks={region: {coarse: 0}}", *SHORT)
+
+
+def test_what_nothing_asks_for_is_no_zero_in_the_log_but_said_at_the_end(built, capsys):
+    built(without_false_texts)
+    train("--run", "runs/a", "--set", REGION, *SHORT)
+    assert len(logged("runs/a", "region/matching")) == 3 and not logged("runs/a", "region/one_of_n")
+    assert "nothing in the whole run asked for region/one_of_n" in capsys.readouterr().err
+
+
+def test_what_was_asked_before_a_kill_counts(built, monkeypatch, capsys):
+    """The last pictures alone may well ask nothing."""
+    built(None)
+    stopped_run(monkeypatch, "runs/a", 2, REGION, *SHORT, "checkpoint_every=1")
+    monkeypatch.setattr(region, "one_of_n", lambda *_: {})
+    monkeypatch.setattr(region, "matching", lambda *_: {})
+    train("--resume", "runs/a")
+    assert "asked for" not in capsys.readouterr().err
+    assert len(logged("runs/a", "region/matching")) == 2
+
+
+def test_a_run_that_did_not_note_what_was_asked_ends_as_ever(built):
+    built(None)
+    train("--run", "runs/a", "--set", REGION, *SHORT)
+    last = checkpoint.find(Path("runs/a"), "last")
+    state = checkpoint.load_state(last)
+    state.asked = None
+    (last / "state.json").write_bytes(msgspec.json.encode(state))
+    train("--resume", "runs/a")
+
+
+@pytest.mark.parametrize("ends", ["", ", coarse_end: 0", ", fine_end: 0.0"])
+def test_region_without_either_loss_is_refused(built, ends):
+    built(None)
+    with pytest.raises(ParamsError, match=r"train\.tasks\.region\.coarse: is 0 from start to end"):
+        train("--run", "runs/a", "--set", f"tasks={{region: {{coarse: 0, fine: 0{ends}}}}}", *SHORT)
+    assert not Path("runs").exists()
+
+
+def test_a_loss_that_comes_only_in_the_end_is_enough(built):
+    built(None)
+    train("--run", "runs/a", "--set", "tasks={region: {coarse: 0, fine: 0, coarse_end: 1}}", *SHORT)
