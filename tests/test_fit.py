@@ -118,6 +118,8 @@ def test_an_epoch_whose_score_failed_is_scored_when_the_run_goes_on(world, monke
     assert next(calls) == 5, "three epochs and one more attempt"
     whole = left_by("runs/whole")
     assert "checkpoints/best.json" in whole and left_by("runs/failed") == whole
+    train("--resume", "runs/failed")
+    assert next(calls) == 6 and left_by("runs/failed") == whole, "what was scored is not scored again"
 
 
 def left_by(run: str) -> dict[str, bytes]:
