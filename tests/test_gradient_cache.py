@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import statements
 from safetensors.numpy import load_file
-from test_fit import losses, train
+from test_fit import losses, train, weights
 
+from training.model.model import FusionModel
+from training.model.momentum import MomentumEncoder
 from training.optimizing import checkpoint
 
 ONE = ["tasks.itc={}", "optim.batch=512", "optim.epochs=3", "model.dropout=0", "development=0"]
@@ -39,3 +41,28 @@ def test_apart_the_parts_would_have_another_loss(tmp_path, monkeypatch):
     apart = [float(loss) for _, loss in losses(Path("runs/b"))]
     assert len(apart) == 8
     assert float(whole) > sum(apart) / 8 + 0.5
+
+
+def test_each_part_has_its_keys_made_once_and_they_are_the_same(tmp_path, monkeypatch):
+    """A run is equal, bit for bit, to one that makes them again beside the cached gradients."""
+    statements.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    tasks = (
+        "tasks={itc: {momentum: 0.9, alpha: 0.4, bank: {slots: 12, warmup: 1}}, itm: {sources: {similar: 1}}}"
+    )
+    settings = ["--set", tasks, "optim.batch=8", "optim.accumulate=4", "optim.epochs=1", "log_every=1"]
+    made, key, shared = [], MomentumEncoder.forward, FusionModel._shared
+
+    def counted(encoder, batch):
+        made.append(batch.position)
+        return key(encoder, batch)
+
+    monkeypatch.setattr(MomentumEncoder, "forward", counted)
+    train("--run", "runs/once", *settings, "development=0")
+    once = list(made)
+    monkeypatch.setattr(FusionModel, "_shared", lambda self, batch, keyed: shared(self, batch, keyed=True))
+    train("--run", "runs/twice", *settings, "development=0")
+    assert len(set(once)) == len(once) == 4 * len(losses(Path("runs/once")))
+    assert len(made) == 3 * len(once)
+    assert losses(Path("runs/once")) == losses(Path("runs/twice"))
+    assert weights(Path("runs/once")) == weights(Path("runs/twice"))

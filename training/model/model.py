@@ -50,7 +50,7 @@ class FusionModel(nn.Module):
 
     def forward(self, batch: Batch, cached: Cached | None = None) -> dict[str, Outcome]:
         """Task → its loss and measures. cached: of the contrast over all of the step's parts."""
-        shared = self._shared(batch)
+        shared = self._shared(batch, keyed=cached is None)
         heads = [(name, head) for name, head in self.heads.items() if cached is None or head is not self.itc]
         outcomes = {name: head(shared, batch) for name, head in heads}
         if cached is not None and shared.contrasted is not None:
@@ -59,7 +59,7 @@ class FusionModel(nn.Module):
 
     def contrasted(self, batch: Batch) -> Contrasted:
         """What itc contrasts, of one part of a step."""
-        found = self._shared(batch).contrasted
+        found = self._shared(batch, keyed=True).contrasted
         assert found is not None
         return found
 
@@ -83,11 +83,12 @@ class FusionModel(nn.Module):
             if isinstance(module, LogitScale):
                 module.limit()
 
-    def _shared(self, batch: Batch) -> Shared:
+    def _shared(self, batch: Batch, keyed: bool) -> Shared:
+        """keyed: with keys of the momentum encoder, for which cached gradients have no use any more."""
         shared: Shared = self.trunk(batch)
         if self.itc is not None:
             online = self.itc.vectors(shared, batch)
-            slow = self.momentum_encoder if self.training else None
+            slow = self.momentum_encoder if self.training and keyed else None
             keys = online if slow is None else slow(batch)
             shared.contrasted = Contrasted(online, keys, self.itc.scale())
         return shared
