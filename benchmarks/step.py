@@ -32,6 +32,7 @@ from benchmarks.report import Figure, figure
 from contract.manifest import FeatureManifest
 from training import preset, run
 from training.batch import Batch
+from training.batching.needs import needs
 from training.config import Fusion, Train
 from training.distributed import ALONE
 from training.model.model import FusionModel
@@ -135,12 +136,13 @@ def inputs(settings: Train, large: bool, folder: str) -> tuple[dict[str, Feature
     tasks = settings.tasks
     stream = Stream(
         shards,
-        list(tasks.chosen),
+        needs(tasks),
         batch=settings.optim.batch,
         mask=settings.masking,
         max_tokens=settings.model.max_tokens,
         negatives=tasks.mined,
         swaps=tasks.swapped,
+        near_texts=tasks.near_texts,
         named=bool(tasks.itm and tasks.itm.sources.masked),
         text_negatives=tasks.region.negatives if tasks.region else 0,
     )

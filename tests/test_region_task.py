@@ -8,12 +8,15 @@ import pytest
 import synthetic
 import synthetic_tasks
 import torch
+from msgspec import structs
 from naive import naive_contrast, naive_mean, naive_row
 
 from contract.errors import ParamsError
+from contract.record import Near, NegText, Record, TextNegatives
 from training import fit
 from training.batch import Batch
-from training.config import Region
+from training.batching.needs import needs
+from training.config import Itm, Region, Tasks
 from training.evaluation.metrics.matching import entity_object, summary
 from training.heads.region import CONTRASTS, Pairs, RegionHead, matching, phrases, repeats
 from training.objectives.losses import one_of
@@ -24,6 +27,7 @@ from training.trunk.picture import Column
 from training.trunk.trunk import Shared
 
 HIDDEN = 16
+OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 GRID = Column("vit", synthetic.GRID, cls=True, width=synthetic.WIDTHS["vit"])
 
 
@@ -328,6 +332,35 @@ def test_negatives_are_texts_of_their_own_in_the_batch(batch):
         assert (batch.text_picture[rows] == batch.text_picture[text]).all()
         assert not (batch.tokens[rows] == batch.tokens[text]).all(1).any()
     assert not torch.isin(batch.neg_text[batch.neg_text >= 0], batch.rows["region"]).any()
+
+
+def changed(record: Record) -> dict[str, TextNegatives]:
+    """The opposite quadrant for each phrase of a picture, as what its annotations make false."""
+    swap = {text.id: " ".join(OPPOSITE[word] for word in text.text.split()) for text in record.texts}
+    return {
+        text: TextNegatives(Near(), [NegText(text=words, tokens=synthetic_tasks.tokens(words), kind="side")])
+        for text, words in swap.items()
+    }
+
+
+def without_given(number: int, record: Record) -> Record:
+    """As with_phrases, and the dataset itself gives no false text."""
+    made = synthetic_tasks.with_phrases(number, record)
+    return structs.replace(made, texts=[structs.replace(text, negatives=[]) for text in made.texts])
+
+
+def test_changed_texts_are_what_the_fine_loss_asks_where_the_dataset_gives_none(tmp_path, monkeypatch):
+    synthetic.build(tmp_path, train=8, shards=1, change=without_given, false=changed)
+    shards = open_shards([str(tmp_path / "data")], ["vit"])
+    for swapped in (0, 1):
+        tasks = Tasks(region=Region(swapped=swapped), itm=Itm(swapped=1))
+        batch = next(iter(Stream(shards, needs(tasks), batch=8, text_negatives=10, swaps=tasks.swapped)))
+        _, _, real = head().compared(shared(batch), batch)
+        assert real.sum(1).tolist() == [1 + swapped] * len(batch.rows["region"])
+    monkeypatch.chdir(tmp_path)
+    fit.main(["--run", "runs/a", "--set", "tasks={region: {coarse: 0, swapped: 1}}", "optim.epochs=1"])
+    logged = tmp_path / "runs/a/plots/metrics/train/region/one_of_n.tsv"
+    assert logged.read_text().strip()
 
 
 @pytest.fixture

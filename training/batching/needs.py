@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from contract.errors import unknown_name
 from contract.index import is_cir, is_pair, is_region, is_vqa
 from contract.record import Text
+from training.config import Tasks
 
 
 class Need(Struct, frozen=True):
     """counted: the index's count of usable texts (contract.index.COUNTED); None: the task takes no text.
 
     usable: the same, of one text. masked: what the mask hides is asked, so held-out pictures are masked too.
-    swaps: changed texts that are false are asked for.
+    swaps, near: changed texts that are false, and mined ones of other pictures, are asked for.
     """
 
     counted: str | None
@@ -22,13 +23,14 @@ class Need(Struct, frozen=True):
     targets: bool = False
     masked: bool = False
     swaps: bool = False
+    near: bool = False
 
 
 NEEDS = {
     "vqa": Need("vqa", is_vqa),
     "itc": Need("pairs", is_pair),
-    "itm": Need("pairs", is_pair, swaps=True),
-    "region": Need("region", is_region, regions=True),
+    "itm": Need("pairs", is_pair, swaps=True, near=True),
+    "region": Need("region", is_region, regions=True, swaps=True),
     "cir": Need("cir", is_cir, targets=True),
     "mfm": Need(None, lambda _text: False, masked=True),
 }
@@ -39,3 +41,11 @@ def need(task: str) -> Need:
     if task not in NEEDS:
         raise unknown_name("train.tasks", "task", task, NEEDS)
     return NEEDS[task]
+
+
+def needs(tasks: Tasks) -> dict[str, Need]:
+    """The rows of the chosen tasks; changed texts are asked for by those alone that look at some."""
+    return {
+        name: structs.replace(need(name), swaps=bool(getattr(options, "swapped", 0)))
+        for name, options in tasks.chosen.items()
+    }

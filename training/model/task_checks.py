@@ -6,9 +6,9 @@ from training.config import TEXT, Itc, Itm, Region, Tasks, Train
 from training.model.tasks import TASKS
 from training.modules.filling import DROP
 
-SOURCES = {  # of a wrong one; wrong texts that are mined come by chance: pictures are mined, not their texts
+SOURCES = {  # of a wrong one
     "picture": ("similar", "mined", "random", "masked"),
-    "text": ("similar", "random", "swapped"),
+    "text": ("similar", "mined", "random", "swapped"),
 }
 
 
@@ -114,7 +114,10 @@ def _check_sources(itm: Itm, tasks: Tasks) -> None:
         )
     if sources.mined and not tasks.mined:
         raise ParamsError(
-            f"{place}.mined", "needs mined pictures in the batch", found=sources.mined, fix="itm.mined: 1"
+            f"{place}.mined",
+            "needs mined pictures and texts in the batch",
+            found=sources.mined,
+            fix="itm.mined: 1",
         )
     if sources.swapped and not itm.swapped:
         raise ParamsError(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from training.batching import synonyms
-from training.batching.needs import need
+from training.batching.needs import need, needs
 from training.config import Train
 from training.distributed import ALONE, World
 from training.optimizing.checkpoint import State
@@ -27,7 +27,7 @@ def _rows(shards: ShardSet, settings: Train) -> Callable[..., Stream]:
     return partial(
         Stream,
         shards,
-        list(settings.tasks.chosen),
+        needs(settings.tasks),
         max_tokens=settings.model.max_tokens,
         tokenizer=pretrained_text.tokenizer(settings.model.text),
         threads=settings.threads,
@@ -39,6 +39,7 @@ def _rows(shards: ShardSet, settings: Train) -> Callable[..., Stream]:
         max_skipped=settings.max_skipped,
         text_negatives=settings.tasks.region.negatives if settings.tasks.region else 0,
         swaps=settings.tasks.swapped,
+        near_texts=settings.tasks.near_texts,
         named=settings.tasks.hides_named,
     )
 
