@@ -74,6 +74,7 @@ def test_every_task_is_scored_and_shown(project, capsys):
     assert found["itm"]["swapped"] == found["itm"]["swapped_side"]
     assert found["region"]["matching"]["chance"] == {"accuracy": 0.5}
     assert found["region"]["one_of_n"]["chance"] == {"accuracy": 0.25}
+    assert "changed" not in found["region"]  # only the statements have changed texts
     assert (found["cir"]["queries"], found["cir"]["gallery"]) == (12, 12)
     assert found["cir"]["chance"]["R_s@1"] == pytest.approx(1 / 3, abs=1e-4)
     assert found["mfm"]["explained"] is not None and found["mfm"]["hidden_tokens"] > 0

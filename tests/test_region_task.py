@@ -1,5 +1,6 @@
 """Region–phrase contrast: the published properties, what is no negative, and batches that teach nothing."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from naive import naive_contrast, naive_mean, naive_row
 
 from contract.errors import ParamsError
 from contract.record import Near, NegText, Record, TextNegatives
-from training import fit
+from training import evaluate, fit
 from training.batch import Batch
 from training.batching.needs import needs
 from training.config import Itm, Region, Tasks
@@ -357,10 +358,16 @@ def test_changed_texts_are_what_the_fine_loss_asks_where_the_dataset_gives_none(
         batch = next(iter(Stream(shards, needs(tasks), batch=8, text_negatives=10, swaps=tasks.swapped)))
         _, _, real = head().compared(shared(batch), batch)
         assert real.sum(1).tolist() == [1 + swapped] * len(batch.rows["region"])
+
+
+def test_a_run_learns_which_of_a_text_and_its_change_is_true_of_a_box(tmp_path, monkeypatch):
+    synthetic.build(tmp_path, train=80, change=without_given, false=changed)
     monkeypatch.chdir(tmp_path)
-    fit.main(["--run", "runs/a", "--set", "tasks={region: {coarse: 0, swapped: 1}}", "optim.epochs=1"])
-    logged = tmp_path / "runs/a/plots/metrics/train/region/one_of_n.tsv"
-    assert logged.read_text().strip()
+    fit.main(["--run", "runs/a", "--set", "tasks={region: {coarse: 0, swapped: 1}}", "optim.epochs=10"])
+    evaluate.main(["--run", "runs/a", "--out", "found.json"])
+    found = json.loads((tmp_path / "found.json").read_text())["region"]
+    assert found["changed"]["texts"] == 24 and found["changed"]["chance"] == {"accuracy": 0.5}
+    assert found["changed"]["accuracy"] > 0.75 and "one_of_n" not in found
 
 
 @pytest.fixture
