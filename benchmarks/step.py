@@ -32,7 +32,6 @@ from benchmarks.report import Figure, figure
 from contract.manifest import FeatureManifest
 from training import preset, run
 from training.batch import Batch
-from training.batching.needs import needs
 from training.config import Fusion, Train
 from training.distributed import ALONE
 from training.model.model import FusionModel
@@ -42,6 +41,7 @@ from training.optimizing.step import StepContext
 from training.optimizing.tally import tally
 from training.settings import load
 from training.shards import open_shards
+from training.starting.streams import needs
 from training.stream import Stream
 
 CPU = torch.device("cpu")

@@ -16,13 +16,13 @@ from contract.errors import ParamsError
 from contract.record import Near, NegText, Record, TextNegatives
 from training import evaluate, fit
 from training.batch import Batch
-from training.batching.needs import needs
 from training.config import Itm, Region, Tasks
 from training.evaluation.metrics.matching import entity_object, summary
 from training.heads.region import CONTRASTS, Pairs, RegionHead, matching, phrases, repeats
 from training.objectives.losses import one_of
 from training.objectives.region_bank import Links
 from training.shards import open_shards
+from training.starting.streams import needs
 from training.stream import Stream
 from training.trunk.picture import Column
 from training.trunk.trunk import Shared

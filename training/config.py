@@ -16,9 +16,12 @@ class Strict(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Weighted(Strict, frozen=True):
-    """A task's weight in the loss. rise: share of the run in which it grows to that from nothing."""
+    """A task's weight in the loss. weight_end: at the end of training, if it changes on the way. rise: share
+    of the run in which it grows to that from nothing.
+    """
 
     weight: AboveZero = 1.0
+    weight_end: NotBelowZero | None = None
     rise: Share = 0.0
 
 

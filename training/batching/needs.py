@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from contract.errors import unknown_name
 from contract.index import is_cir, is_pair, is_region, is_vqa
 from contract.record import Text
-from training.config import Tasks
 
 
 class Need(Struct, frozen=True):
@@ -41,11 +40,3 @@ def need(task: str) -> Need:
     if task not in NEEDS:
         raise unknown_name("train.tasks", "task", task, NEEDS)
     return NEEDS[task]
-
-
-def needs(tasks: Tasks) -> dict[str, Need]:
-    """The rows of the chosen tasks; changed texts are asked for by those alone that look at some."""
-    return {
-        name: structs.replace(need(name), swaps=bool(getattr(options, "swapped", 0)))
-        for name, options in tasks.chosen.items()
-    }
