@@ -220,7 +220,9 @@ def test_the_wording_of_a_change_is_asked_of_pictures_that_the_text_is_false_of(
     """Each picture has one text and one change of it, so these are the random wrong pairs."""
     found = statement_sides(held())
     assert len(found["swapped"].changed_elsewhere) == len(found["random"].own) < len(found["swapped"].own)
-    np.testing.assert_allclose(found["swapped"].elsewhere, found["random"].wrong_picture, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        found["swapped"].elsewhere, found["random"].wrong_picture, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_the_mined_partner_is_another_picture_with_other_words(project):

@@ -34,10 +34,17 @@ def announce(session: Session, where: torch.device, world: World) -> None:
         turns = zip(stream.datasets, stream.weights, strict=True)
         print("turns    " + ", ".join(f"{weight} of {dataset.dataset}" for dataset, weight in turns))
     parameters = sum(parameter.numel() for parameter in session.model.parameters())
-    print(f"model    {parameters:,} parameters, {settings.fusion.kind} fusion, on {where}")
+    print(f"model    {parameters:,} parameters, {_fusion(session)}, on {where}")
     if world.size > 1:
         print(f"world    {world.size} processes, {settings.optim.accumulate} parts a step")
     print(
         f"plan     {steps:,} steps of {settings.optim.batch} pictures, {settings.optim.epochs} epochs",
         flush=True,
     )
+
+
+def _fusion(session: Session) -> str:
+    """One input is fused with nothing, whatever the settings say of fusion."""
+    if session.model.trunk.fuses:
+        return f"{session.run.settings.fusion.kind} fusion"
+    return "one input, no fusion" if session.shards.features else "no input, no fusion"
