@@ -90,7 +90,8 @@ def _too_many_files(problem: str) -> NoRoomError:
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(USUAL_FILES, 2 * allowed)
     more = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-    fix = f"ulimit -n {more}, or " * (more > allowed) + "close streams that are not read any more"
+    fewer = "close streams that are not read any more, or take fewer workers"
+    fix = f"ulimit -n {more}, or " * (more > allowed) + fewer
     return NoRoomError("ulimit -n", problem, found=f"{allowed} files at once", fix=fix)
 
 
