@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import NoReturn
 
+import numpy as np
 import pytest
 import synthetic
 
 from contract import index, manifest, tar
-from contract.errors import NoRoomError, ShardError, unreadable
+from contract.errors import NoRoomError, ShardError, run_command, unreadable
 from contract.manifest import DataManifest
 from data_pipeline import engine
 from data_pipeline.pictures import scanning
@@ -218,3 +221,40 @@ def test_too_few_files_for_any_process_end_in_one_error(own: Path, files: int) -
     done = subprocess.run(["bash", "-c", command], cwd=own, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: ulimit -n: "), done.stderr
     assert "Traceback" not in done.stderr and "fix:" in done.stderr
+
+
+LOWER = r"memory: is not enough[\s\S]*optim\.batch.*ahead.*threads"
+ASKED = [
+    (lambda: bytearray(1 << 60), LOWER),
+    (lambda: np.empty(1 << 60, np.uint8), LOWER),
+    (os.pipe, SAID),
+]
+
+
+@pytest.mark.parametrize(("ask", "words"), ASKED, ids=["bytes", "an array", "files"])
+def test_a_command_that_asks_for_too_much_ends_in_one_error(
+    ask: Callable[[], object], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with room_for(0), pytest.raises(SystemExit) as left:
+        run_command(lambda: bool(ask()))
+    said = capsys.readouterr().err
+    assert left.value.code == 2 and said.count("error: ") == 1
+    assert re.search(words, said)
+
+
+def test_what_the_system_refuses_for_another_reason_keeps_its_traceback() -> None:
+    with pytest.raises(FileNotFoundError):
+        run_command(lambda: Path("nowhere").rmdir())
+
+
+def test_a_lack_of_memory_in_a_thread_of_the_reader_reaches_the_command(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> NoReturn:
+        raise MemoryError
+
+    cramped = stream(own)
+    monkeypatch.setattr(os, "preadv", full)
+    with pytest.raises(MemoryError):
+        list(cramped)
+    assert not cramped.left_out()
