@@ -71,7 +71,7 @@ def _check_region(region: Region, settings: Train) -> None:
             "train.augment.token_dropout",
             "drops nothing for region, which reads all that its boxes cover",
             found=settings.augment.token_dropout,
-            fix="token_dropout: 0, or train the task in a run of its own",
+            fix="token_dropout: 0, or a run without the task (--set tasks.region=null)",
         )
     if region.masked and settings.masking.fill == DROP:
         raise ParamsError(
