@@ -153,6 +153,23 @@ def test_a_fusion_is_announced_where_there_is_one(world, capsys, inputs, said):
     assert f" parameters, {said}, on " in line
 
 
+@pytest.mark.parametrize(
+    ("itc", "said"),
+    [
+        (
+            "{momentum: 0.9, alpha: 0.4, alpha_ramp: 4}",
+            "alpha_ramp of 4 steps is longer than the run: alpha ends at 0.1,",
+        ),
+        ("{momentum: 0.9, alpha: 0.4, alpha_ramp: 2}", None),
+        ("{momentum: 0.9}", None),
+    ],
+)
+def test_a_ramp_that_outlasts_the_run_is_noted(every, capsys, itc, said):
+    train("a", f"tasks={{itc: {itc}}}", "optim.batch=12", "development=0")
+    told = capsys.readouterr().err
+    assert said in told if said else "alpha_ramp" not in told
+
+
 @pytest.mark.parametrize("settings", [(), EMA])
 def test_checkpoints_are_as_large_as_forecast(every, settings):
     opened = run.open_run(train("a", *settings))

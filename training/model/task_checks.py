@@ -123,3 +123,10 @@ def _check_sources(itm: Itm, tasks: Tasks) -> None:
             found=sources.swapped,
             fix="itm.swapped: 1",
         )
+    if itm.swapped and not sources.swapped:
+        raise ParamsError(
+            "train.tasks.itm.swapped",
+            "asks for changed texts, which would be read and encoded and never taken for wrong ones",
+            found=itm.swapped,
+            fix="itm.sources.swapped: 1, or itm.swapped: 0",
+        )
