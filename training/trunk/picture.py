@@ -17,7 +17,7 @@ from training.modules.compaction import All, Kept
 from training.modules.filling import DROP, Filling
 from training.modules.pooling import masked_mean
 
-Stream = tuple[
+ColumnTokens = tuple[
     Kept | All, Tensor, Tensor
 ]  # what goes on of a column: which, its tokens, which may be looked at
 
@@ -158,7 +158,7 @@ class PictureEncoder(nn.Module):
 
     def _stream(
         self, batch: Batch, column: Column, normalize: nn.Module, drop: nn.Module, fill: nn.Module
-    ) -> Stream:
+    ) -> ColumnTokens:
         """A column's tokens that go on, what its mask hides replaced, and which may be looked at."""
         visible = drop(batch.visible[column.name])
         kept = Kept(visible, column.cls) if self.compact else All()
@@ -166,7 +166,7 @@ class PictureEncoder(nn.Module):
         filled, seen = fill(tokens, kept.take(visible), kept.take(batch.hidden[column.name]))
         return kept, filled, seen
 
-    def _join(self, batch: Batch, streams: list[Stream]) -> Tensor:
+    def _join(self, batch: Batch, streams: list[ColumnTokens]) -> Tensor:
         """The first stream with the others, read at its places, fused into it."""
         first, *others = self.names
         kept, tokens, seen = streams[0]
