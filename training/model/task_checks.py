@@ -71,7 +71,7 @@ def _check_region(region: Region, settings: Train) -> None:
             "train.augment.token_dropout",
             "drops nothing for region, which reads all that its boxes cover",
             found=settings.augment.token_dropout,
-            fix="token_dropout: 0, or train the task in a run of its own",
+            fix="token_dropout: 0, or a run without the task (--set tasks.region=null)",
         )
     if region.masked and settings.masking.fill == DROP:
         raise ParamsError(
@@ -125,4 +125,11 @@ def _check_sources(itm: Itm, tasks: Tasks) -> None:
             "needs changed texts in the batch",
             found=sources.swapped,
             fix="itm.swapped: 1",
+        )
+    if itm.swapped and not sources.swapped:
+        raise ParamsError(
+            "train.tasks.itm.swapped",
+            "asks for changed texts, which would be read and encoded and never taken for wrong ones",
+            found=itm.swapped,
+            fix="itm.sources.swapped: 1, or itm.swapped: 0",
         )
