@@ -1,4 +1,5 @@
-"""What reaches a GPU: bytes beside a bare pinned copy, and pictures a second of training on them.
+"""What reaches a GPU: bytes beside a bare pinned copy, pictures a second of training on them and their
+share of what it can do, and a contrast of thousands of pictures by gradient caching.
 
     python -m benchmarks.gpu
 
@@ -14,26 +15,47 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import torch
+from msgspec import Struct
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import report, stream_sets
+from benchmarks import contrast, report, stream_sets
 from benchmarks.report import Figure, figure
 from training import run
 from training.batch import Batch
 from training.config import Masking, Model, Train
 from training.forecast import batch_bytes, moved_bytes
+from training.model.compiling import compile_parts
+from training.model.model import FusionModel
+from training.optimizing import device
 from training.shards import ShardSet, open_shards
 from training.stream import Stream
 
 SET = stream_sets.SIZES["440 KB"]
 DEVICE = torch.device("cuda")
-LOADED, LEARNED = 64, 1024  # pictures of a batch that is only copied, and of one that is trained on
+LOADED = 64  # pictures of a batch that is only copied
 ROUNDS = 3  # the fastest counts
-COPIES, STEPS = 100, 20
+COPIES, WARM_UP = 100, 3
+EQUAL_PARTS = 8
 MASKED = Masking(ratio=0.75)
 SETTINGS = Train(
     inputs={"grid": "vit", "pixel": "esam"}, model=Model(hidden=768, heads=12), precision="bfloat16"
 )
+
+
+class Sizes(Struct, frozen=True):
+    """learned: pictures of a batch that is trained on; steps: that are timed; side: of the square matrices
+    whose product says what the device can do; contrasted: pictures of a cached contrast, in parts of
+    `learned`; equal: of the one that is held against a plain batch.
+    """
+
+    learned: int
+    steps: int
+    side: int
+    contrasted: int
+    equal: int
+
+
+SIZES = Sizes(learned=1024, steps=20, side=8192, contrasted=16_384, equal=512)
 
 
 def main() -> None:
@@ -44,7 +66,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         stream_sets.build(Path(name), SET)
         shards = open_shards([f"{name}/data"], columns=list(SET.columns))
-        report.write("gpu", [*delivered(shards), *trained(shards)])
+        figures = delivered(shards)
+        figures += trained(shards, SETTINGS, SIZES, DEVICE)
+        torch.cuda.reset_peak_memory_stats()
+        report.write("gpu", figures + contrasted(shards, SETTINGS, SIZES, DEVICE))
 
 
 def delivered(shards: ShardSet) -> list[Figure]:
@@ -98,47 +123,97 @@ def fastest(begin: Callable[[], Iterator[Batch]]) -> float:
     return best
 
 
-def trained(shards: ShardSet) -> list[Figure]:
-    """Pictures a second of forward and backward passes in bf16."""
-    model = run.build_model(SETTINGS, shards.features, shards.tokenizer, len(shards.answers)).to(DEVICE)
-    batches = Stream(shards, ["vqa"], batch=LEARNED, threads=8)
-    moved = batches.on(DEVICE)
+def trained(shards: ShardSet, settings: Train, sizes: Sizes, where: torch.device) -> list[Figure]:
+    """Pictures a second of forward and backward passes in bf16, and their share of what the device can do."""
+    model = run.build_model(settings, shards.features, shards.tokenizer, len(shards.answers)).to(where)
+    batches = Stream(shards, ["vqa"], batch=sizes.learned, threads=8)
+    moved = batches.on(where)
     batch = next(moved)
     with FlopCounterMode(display=False) as counter:
-        step(model, batch)
-    plain = speed(model, islice(cycle([batch]), STEPS))
-    compiled = speed(torch.compile(model), islice(cycle([batch]), STEPS))
+        step(model, batch, where)
+    flops, peak = counter.get_total_flops() / sizes.learned / 1e12, product(sizes.side, sizes.steps, where)
+    plain = speed(model, islice(cycle([batch]), WARM_UP + sizes.steps), where)
     waited, started = batches.waited, time.perf_counter()
-    read = speed(model, islice(moved, STEPS))
+    read = speed(model, islice(moved, WARM_UP + sizes.steps), where)
     waiting = (batches.waited - waited) / (time.perf_counter() - started)
-    flops = counter.get_total_flops() / LEARNED / 1e12
+    moved.close()
+    compile_parts(model)
+    compiled = speed(model, islice(cycle([batch]), WARM_UP + sizes.steps), where)
     return [
+        figure(f"bf16 product of two {sizes.side}² matrices, TFLOP/s", peak),
         figure("trained, one batch in memory, pictures/s", plain),
         figure("the same, TFLOP/s", plain * flops),
-        figure("the same, compiled, pictures/s", compiled),
+        figure("the same, % of that product", 100 * plain * flops / peak),
+        figure("the same, compiled as by model.compile, pictures/s", compiled),
+        figure("the same, compiled, % of that product", 100 * compiled * flops / peak),
         figure("trained from shards, pictures/s", read),
         figure("trained from shards, waiting, %", 100 * waiting, "< 2"),
     ]
 
 
-def speed(model: Callable[..., object], batches: Iterator[Batch]) -> float:
+def product(side: int, times: int, where: torch.device) -> float:
+    """TFLOP/s of a bf16 matrix product [side, side] · [side, side]."""
+    left, right = (torch.randn(side, side, device=where).bfloat16() for _ in range(2))
+    left @ right
+    wait(where)
+    started = time.perf_counter()
+    for _ in range(times):
+        left @ right
+    wait(where)
+    return times * 2 * side**3 / (time.perf_counter() - started) / 1e12
+
+
+def speed(model: FusionModel, batches: Iterator[Batch], where: torch.device) -> float:
     """Pictures a second, after the first steps."""
-    for batch in islice(batches, 3):
-        step(model, batch)
-    torch.cuda.synchronize()
+    for batch in islice(batches, WARM_UP):
+        step(model, batch, where)
+    wait(where)
     started, pictures = time.perf_counter(), 0
     for batch in batches:
-        step(model, batch)
+        step(model, batch, where)
         pictures += len(batch.keys)
-    torch.cuda.synchronize()
+    wait(where)
     return pictures / (time.perf_counter() - started)
 
 
-def step(model: Callable[..., object], batch: Batch) -> None:
+def step(model: FusionModel, batch: Batch, where: torch.device) -> None:
     """Forward and backward."""
-    with torch.autocast("cuda", torch.bfloat16):
+    with device.autocast(where, "bfloat16"):
         outcomes = model(batch)
     outcomes["vqa"].loss.backward()
+
+
+def wait(where: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if where.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def contrasted(shards: ShardSet, settings: Train, sizes: Sizes, where: torch.device) -> list[Figure]:
+    """A step over many pictures by gradient caching, in parts of `learned`; how exact one over fewer is."""
+    count = sizes.contrasted // sizes.learned
+    known = contrast.settings(settings, sizes.contrasted, count)
+    model, given = contrast.made(known, shards, where), contrast.parts(shards, sizes.contrasted, count)
+    contrast.take(model, known, given, where)
+    wait(where)
+    started = time.perf_counter()
+    contrast.take(model, known, given, where)
+    wait(where)
+    seconds, peak = time.perf_counter() - started, most(where)
+    loss, gradient = contrast.difference(settings, shards, sizes.equal, EQUAL_PARTS, where)
+    what = f"contrast of {sizes.contrasted:,} in {count} parts"
+    exact = f"contrast of {sizes.equal} in {EQUAL_PARTS} parts beside one plain batch"
+    return [
+        figure(f"{what}, seconds a step", seconds),
+        figure(f"{what}, peak memory, GiB", peak),
+        figure(f"{exact}: loss, millionths", 1e6 * loss, "< 10"),
+        figure(f"{exact}: gradient, millionths", 1e6 * gradient, "< 100"),
+    ]
+
+
+def most(where: torch.device) -> float:
+    """GiB of the device's memory that were in use at once so far; 0 where there is no device to ask."""
+    return torch.cuda.max_memory_allocated() / 2**30 if where.type == "cuda" else 0.0
 
 
 if __name__ == "__main__":

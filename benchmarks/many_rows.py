@@ -100,7 +100,7 @@ def measure(folder: Path) -> list[Figure]:
         figure("open the shards: indexes read, hashed and checked, seconds", opening),
         figure("make the stream, seconds", making),
         figure("order of the first epoch, seconds", ordering),
-        figure("start with indexes in memory: the last two, seconds", making + ordering, "< 2"),
+        figure("start without opening, indexes in memory: the last two, seconds", making + ordering, "< 2"),
         figure("start from 2 GB of index files: all three, seconds", marks[-1] - marks[0]),
         figure("memory that is needed for it, GiB", _memory() - before, "< 1", "peak"),
     ]

@@ -41,6 +41,7 @@ from training.optimizing.step import StepContext
 from training.optimizing.tally import tally
 from training.settings import load
 from training.shards import open_shards
+from training.starting.streams import needs
 from training.stream import Stream
 
 CPU = torch.device("cpu")
@@ -135,12 +136,13 @@ def inputs(settings: Train, large: bool, folder: str) -> tuple[dict[str, Feature
     tasks = settings.tasks
     stream = Stream(
         shards,
-        list(tasks.chosen),
+        needs(tasks),
         batch=settings.optim.batch,
         mask=settings.masking,
         max_tokens=settings.model.max_tokens,
         negatives=tasks.mined,
         swaps=tasks.swapped,
+        near_texts=tasks.near_texts,
         named=bool(tasks.itm and tasks.itm.sources.masked),
         text_negatives=tasks.region.negatives if tasks.region else 0,
     )

@@ -85,12 +85,19 @@ def no_room(path: object, error: OSError) -> NoRoomError | None:
     return None
 
 
+def no_memory(error: MemoryError) -> NoRoomError:
+    """What to say where Python or numpy cannot have the memory that they ask for."""
+    fix = "lower the batch (optim.batch, --batch), ahead, threads or workers, or give it more memory"
+    return NoRoomError("memory", "is not enough", found=str(error) or None, fix=fix)
+
+
 def _too_many_files(problem: str) -> NoRoomError:
     """Of this process. A higher limit is offered as far as the system gives one that is asked."""
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(USUAL_FILES, 2 * allowed)
     more = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-    fix = f"ulimit -n {more}, or " * (more > allowed) + "close streams that are not read any more"
+    fewer = "close streams that are not read any more, or take fewer workers"
+    fix = f"ulimit -n {more}, or " * (more > allowed) + fewer
     return NoRoomError("ulimit -n", problem, found=f"{allowed} files at once", fix=fix)
 
 
@@ -134,12 +141,23 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
     try:
         status = command() or 0
     except FuselineError as error:
-        print(f"error: {error.text()}", file=sys.stderr)
-        status = error.status
+        status = _said(error)
+    except MemoryError as error:
+        status = _said(no_memory(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
     except BrokenPipeError:  # `… | head` closed our standard output
         sys.stderr.close()
         status = 0
+    except OSError as error:
+        lack = no_room(error.filename or "what is asked for", error)
+        if lack is None:
+            raise
+        status = _said(lack)
     sys.exit(status)
+
+
+def _said(error: FuselineError) -> int:
+    print(f"error: {error.text()}", file=sys.stderr)
+    return error.status

@@ -21,12 +21,13 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from contract.errors import FuselineError
+from contract.errors import FuselineError, unreadable
 
 T = TypeVar("T")
 R = TypeVar("R")
 AHEAD = 3  # tasks per worker that wait in its queue: bounds what unread results hold in memory
 QUIET = 10.0  # seconds between two plain lines of progress
+FILES, FILES_EACH = 10, 4  # that a pool holds open as it starts, and each worker of it
 
 
 def run_tasks(
@@ -63,9 +64,10 @@ def run_threads(
 def _in_processes(
     function: Callable[[T], R], tasks: Sequence[T], workers: int, label: str, preload: Sequence[str]
 ) -> Iterator[R]:
+    size = min(workers, max(len(tasks), 1))
+    _check_room(size)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([function.__module__, *preload])
-    size = min(workers, max(len(tasks), 1))
     pool = ProcessPoolExecutor(size, context, initializer=_join_parent, initargs=(Path.cwd(),))
     try:
         yield from _ahead(pool, function, tasks, workers)
@@ -74,6 +76,19 @@ def _in_processes(
         raise FuselineError(label, "a worker process was killed", fix=fix) from None
     finally:
         pool.shutdown()
+
+
+def _check_room(workers: int) -> None:
+    """A pool that may not open its files ends in bare errors, some of them of other things."""
+    held: list[int] = []
+    try:
+        for _ in range(FILES + FILES_EACH * workers):
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        raise unreadable(f"what {workers} workers need", error) from None
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def _ahead(pool: Executor, function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Iterator[R]:

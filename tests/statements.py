@@ -1,34 +1,54 @@
 """Synthetic shards with a statement on every picture: what itc and itm are trained on in tests."""
 
+from itertools import islice
 from pathlib import Path
 
 import synthetic
 import torch
 
-from contract.record import Record, Text
+from contract.record import Near, Record, Text, TextNegatives
 from training.batch import Batch
 from training.shards import open_shards
 from training.stream import Stream
 
 
-def build(folder: Path, **sizes: int) -> None:
-    """Shards as of `synthetic.build`."""
-    synthetic.build(folder, change=stated, **sizes)
+def build(folder: Path, train: int = 40, **sizes: int) -> None:
+    """Shards as of `synthetic.build`, with texts mined for each statement."""
+    synthetic.build(
+        folder, change=stated, false=lambda record: mined(int(record.id[1:]), train), train=train, **sizes
+    )
 
 
 def stated(number: int, record: Record) -> Record:
     """The record with the answers to its questions as a statement."""
-    words = [text.answer for text in record.texts]
+    words = said(record)
     tokens = [synthetic.WORDS.index(word) for word in words]
     record.texts.append(Text(id=f"{number}-where", role="statement", text=" ".join(words), tokens=tokens))
     return record
 
 
-def batches(folder: Path, count: int, size: int, negatives: int = 0) -> list[Batch]:
+def said(record: Record) -> list[str]:
+    """The words of a picture's statement."""
+    return [text.answer or "" for text in record.texts if text.role == "question"]
+
+
+def mined(number: int, train: int) -> dict[str, TextNegatives]:
+    """Statements of later training pictures that say something else; the last pictures have none."""
+    own = said(synthetic.picture(number))
+    others = [other for other in range(number + 1, train) if said(synthetic.picture(other)) != own][:3]
+    near = Near(
+        key=[synthetic.key(other) for other in others],
+        text=[f"{other}-where" for other in others],
+        score=[1 - 0.1 * place for place in range(len(others))],
+    )
+    return {f"{number}-where": TextNegatives(near)}
+
+
+def batches(folder: Path, count: int, size: int, negatives: int = 0, near_texts: int = 0) -> list[Batch]:
     """The first batches of the training shards."""
     shards = open_shards([str(folder / "data")], columns=["vit", "esam"])
-    found = iter(Stream(shards, ["itc", "itm"], batch=size, negatives=negatives))
-    return [next(found) for _ in range(count)]
+    stream = Stream(shards, ["itc", "itm"], batch=size, negatives=negatives, near_texts=near_texts)
+    return list(islice(stream, count))
 
 
 def unlike(batch: Batch) -> Batch:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 import synthetic
 import yaml
@@ -11,7 +12,7 @@ import yaml
 from contract.errors import FuselineError, MismatchError, ParamsError
 from training import ablate, compare
 from training.ablation import chart, plan, scores, table
-from training.ablation.scores import Scores
+from training.ablation.scores import Line, Scores
 from training.model import task_checks
 from training.settings import load
 
@@ -91,13 +92,49 @@ def test_mean_spread_and_gain_are_those_of_the_definition():
     assert (second.mean, second.spread, second.gain) == pytest.approx((0.4, 0.0, 0.1))
 
 
+@pytest.mark.parametrize(
+    ("both", "word"),
+    [
+        ([0.60, 0.62, 0.64], "is better than the best of the others, `vit`: +11.0 points are more than"),
+        (
+            [0.51, 0.52, 0.53],
+            "is neither better nor worse than the best of the others, `vit`: +1.0 points lie",
+        ),
+        (
+            [0.49, 0.50, 0.51],
+            "is neither better nor worse than the best of the others, `vit`: -1.0 points lie",
+        ),
+        ([0.30, 0.31, 0.32], "is worse than the best of the others, `vit`: -20.0 points are more than"),
+    ],
+)
+def test_the_first_value_is_held_against_the_best_other_and_the_seeds_spread(both, word):
+    """The spread is 2 points, of `vit`; `esam` has more, and is not the one to beat."""
+    given = {"both": both, "esam": [0.2, 0.3, 0.4], "vit": [0.49, 0.51, 0.53]}
+    rows = {name: Scores(name, {}, "val", [0, 1, 2], {"m": values}) for name, values in given.items()}
+    page = table.markdown("Encoders", scores.lines("inputs", rows, "m"), 3)
+    assert f"\n\nBy m, `both` {word}" in page and "the seeds' spread of 2.0." in page
+
+
+def test_the_stored_comparison_says_what_its_numbers_say():
+    stored = ROOT / "benchmarks/results/ablation"
+    ablation = plan.load(ROOT / "ablation/params.yaml")
+    lines = msgspec.json.decode(stored.with_suffix(".json").read_bytes(), type=list[Line])
+    of_factors = {name: [line for line in lines if line.factor == name] for name in ablation.factors}
+    page = [table.markdown(ablation.factors[name].title, of, 3) for name, of in of_factors.items()]
+    assert stored.with_suffix(".md").read_text() == "\n".join(page)
+
+
 def test_one_seed_has_no_spread_and_equal_scores_are_drawn_in_the_middle():
     rows = {"a<b": Scores("a", {}, "val", [0], {"m": [0.5]})}
     lines = scores.lines("f", rows, "m")
     assert lines[0].spread == 0
     (dot,) = ElementTree.fromstring(chart.svg({"x & y": lines})).findall("{http://www.w3.org/2000/svg}circle")
     assert float(dot.attrib["cx"]) == pytest.approx((chart.LEFT + chart.WIDTH - chart.RIGHT) / 2)
-    assert "50.0 ± 0.0" in table.markdown("x", lines, 1)
+    page = table.markdown("x", lines, 1)
+    assert "50.0 ± 0.0" in page and "stands alone" in page
+    assert "One seed tells no spread" in table.markdown(
+        "x", scores.lines("f", rows | {"b": rows["a<b"]}, "m"), 1
+    )
 
 
 def test_a_factor_over_two_bases_is_refused(world):

@@ -146,8 +146,11 @@ def assert_refused(error: type[Exception], message: str, *overrides: str) -> Non
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_as_many_separate_layers_as_there_are_is_refused(world, layers):
-    assert_refused(ParamsError, "separate", f"fusion={{kind: difnet, layers: {layers}, separate: {layers}}}")
+@pytest.mark.parametrize("inputs", ["{grid: vit, pixel: esam}", "{grid: vit}", "{}"])
+def test_as_many_separate_layers_as_there_are_is_refused(world, layers, inputs):
+    """Also where there is nothing to fuse, and so nothing would be built."""
+    fusion = f"fusion={{kind: difnet, layers: {layers}, separate: {layers}}}"
+    assert_refused(ParamsError, "separate", f"inputs={inputs}", fusion)
 
 
 @pytest.mark.parametrize("task", ["itc", "itm", "cir"])

@@ -1,14 +1,18 @@
 """Benchmarks: a figure is judged by what was measured, a reader by what it delivered."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import synthetic
+import torch
 
-from benchmarks import faults, train_wait
+from benchmarks import contrast, faults, gpu, stream_sets, train_wait
 from benchmarks.report import figure
+from training.config import Model, Train
+from training.model.model import FusionModel
 from training.settings import load
-from training.shards import open_shards
+from training.shards import ShardSet, open_shards
 
 UNCHECKED = "1 shard of data/ without an index: payload bits are not checked"
 
@@ -52,3 +56,56 @@ def test_waiting_is_measured_with_the_settings_of_a_run(
     train_wait.speed(kind, shards, settings, seed)
     ((watched, warm_up),) = made
     assert [texts for _, texts, _ in watched.notes] == [4] * 8 and warm_up == 2
+
+
+CPU = torch.device("cpu")
+SMALL = Train(
+    inputs={"grid": "vit", "pixel": "esam"},
+    model=Model(hidden=16, heads=2, text_layers=1, head_layers=1),
+    precision="bfloat16",
+)
+SIZES = gpu.Sizes(learned=4, steps=2, side=64, contrasted=48, equal=32)
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShardSet]:
+    folder = tmp_path_factory.mktemp("generated")
+    columns = {"vit": stream_sets.Width(3, True, 8), "esam": stream_sets.Width(4, False, 6)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream_sets, "SHARDS", 4)
+        stream_sets.build(folder, stream_sets.Size("tiny", 40, columns))
+    yield open_shards([str(folder / "data")], columns=list(columns))
+
+
+def test_what_is_trained_is_held_against_a_product_and_compiled_as_a_run_is(
+    generated: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    monkeypatch.setattr(gpu, "compile_parts", compiled.append)
+    figures = {row.figure: row.value for row in gpu.trained(generated, SMALL, SIZES, CPU)}
+    (model,) = compiled
+    assert isinstance(model, FusionModel)
+    assert len(figures) == 8 and figures["trained, one batch in memory, pictures/s"] > 0
+    assert figures["bf16 product of two 64² matrices, TFLOP/s"] >= 0
+
+
+def test_a_cached_contrast_is_timed_and_exact(generated: ShardSet) -> None:
+    figures = gpu.contrasted(generated, SMALL, SIZES, CPU)
+    assert [row.ok for row in figures if row.goal] == [True, True], figures
+    assert figures[0].figure.startswith("contrast of 48 in 12 parts")
+
+
+def test_parts_that_are_not_cached_differ_from_one_batch(
+    generated: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the test above could not fail."""
+    monkeypatch.setattr("training.optimizing.step._caches", lambda *_: {})
+    loss, gradient = contrast.difference(SMALL, generated, 32, 8, CPU)
+    assert loss > 0.1 and gradient > 0.1
+
+
+def test_every_row_of_a_contrast_is_a_picture_of_its_own_whatever_the_parts(generated: ShardSet) -> None:
+    """Also of 80 rows over 40 pictures."""
+    whole, parts = contrast.parts(generated, 80, 1), contrast.parts(generated, 80, 8)
+    assert whole[0].groups == [name for part in parts.values() for name in part.groups]
+    assert len(set(whole[0].groups)) == len(whole[0].tokens) == 80

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.__main__ import COMMANDS, STAGES, main
+from training import preset
 
 ROOT = Path(__file__).parents[1]
 TRAINING = ("fit", "evaluate", "predict", "results")
@@ -42,6 +43,11 @@ def test_help_of_fit_explains_the_unquoted_range(capsys):
     text = shown(capsys, import_module("training.fit").main)
     assert "redirection" in text
     assert "'data/gqa-<000..099>.tar'" in text
+
+
+def test_help_of_fit_names_the_tasks_of_the_preset_that_it_shows(capsys):
+    text = shown(capsys, import_module("training.fit").main)
+    assert f"--preset pretrain --run runs/first    {', '.join(preset.load('pretrain')['tasks'])}" in text
 
 
 @pytest.mark.parametrize(

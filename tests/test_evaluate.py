@@ -74,6 +74,7 @@ def test_every_task_is_scored_and_shown(project, capsys):
     assert found["itm"]["swapped"] == found["itm"]["swapped_side"]
     assert found["region"]["matching"]["chance"] == {"accuracy": 0.5}
     assert found["region"]["one_of_n"]["chance"] == {"accuracy": 0.25}
+    assert "changed" not in found["region"]  # only the statements have changed texts
     assert (found["cir"]["queries"], found["cir"]["gallery"]) == (12, 12)
     assert found["cir"]["chance"]["R_s@1"] == pytest.approx(1 / 3, abs=1e-4)
     assert found["mfm"]["explained"] is not None and found["mfm"]["hidden_tokens"] > 0
@@ -220,8 +221,9 @@ def test_the_wording_of_a_change_is_asked_of_pictures_that_the_text_is_false_of(
     """Each picture has one text and one change of it, so these are the random wrong pairs."""
     found = statement_sides(held())
     assert len(found["swapped"].changed_elsewhere) == len(found["random"].own) < len(found["swapped"].own)
-    elsewhere, random = found["swapped"].elsewhere, found["random"].wrong_picture
-    np.testing.assert_allclose(elsewhere, random, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        found["swapped"].elsewhere, found["random"].wrong_picture, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_the_mined_partner_is_another_picture_with_other_words(project):

@@ -11,6 +11,7 @@ from training.fusion.cross_attention import CrossAttentionFusion
 from training.fusion.difnet import DifnetEncoder
 from training.fusion.gated import GatedFusionModule
 from training.fusion.registry import Shape
+from training.trunk.text import TextEncoder
 from training.trunk.trunk import TextFusion
 
 SHAPE = Shape(hidden=16, heads=2, dropout=0.0, alpha=0.5, layers=2, separate=1, repeats=2)
@@ -186,6 +187,21 @@ def test_what_attends_to_a_text_ends_in_a_norm(kind):
 def test_gated_over_a_text_with_alpha_zero_is_the_picture_bit_for_bit():
     picture, fused = over_a_text("gated", structs.replace(SHAPE, alpha=0.0))
     assert torch.equal(fused, picture)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_gated_changes_the_picture_less_over_a_zero_text_than_over_a_real_one(seed):
+    """At the sizes of the notes: ViT-B's 257 tokens and a text of 32. ‖out(0) − v‖ < ‖out(c) − v‖."""
+    torch.manual_seed(seed)
+    picture = nn.functional.layer_norm(torch.randn(2, 257, 64), (64,))
+    seen, every = torch.ones(2, 257, dtype=torch.bool), torch.ones(2, 32, dtype=torch.bool)
+    fuse = TextFusion(registry.kind("gated"), structs.replace(SHAPE, hidden=64))
+    text, mask = TextEncoder(100, 64, 2, 2, 32, 0.0)(torch.randint(100, (2, 32)), every)
+
+    def change(text: torch.Tensor) -> torch.Tensor:
+        return (fuse(picture, seen, text, mask) - picture).flatten(1).norm(dim=1)
+
+    assert (change(torch.zeros_like(text)) < change(text)).all()
 
 
 def test_an_unknown_fusion_names_the_nearest():

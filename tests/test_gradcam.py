@@ -1,15 +1,23 @@
 """Grad-CAM of itm: the published properties, against a plain computation of the same, and patches by it."""
 
+from dataclasses import replace
+
 import pytest
+import statements
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic import WORDS
 
 from contract.errors import ParamsError
-from training.config import Itm
-from training.evaluation.gradcam import MEAN, SUMMARY, TOKENS, gradcam, patches
+from training.batch import Batch
+from training.config import Fusion, Itm, Model, Tasks, Train, Vqa
+from training.evaluation.gradcam import MEAN, SUMMARY, TOKENS, attention_map, gradcam, patches
+from training.fusion.registry import FUSIONS
 from training.heads.itm import ItmHead
+from training.model.model import FusionModel, build
 from training.modules.attention import ByPicture
+from training.trunk.picture import Column
 from training.trunk.trunk import Shared
 
 HIDDEN, LENGTH, CELLS = 16, 6, 9
@@ -38,20 +46,20 @@ def shared() -> Shared:
 
 
 def test_a_map_is_nowhere_negative_and_not_empty(head, shared):
-    cam = gradcam(head, shared, TEXT, PICTURE)
+    cam = attention_map(head, shared, TEXT, PICTURE)
     assert cam.shape == (5, 1 + LENGTH, CELLS)
     assert (cam >= 0).all() and (cam[:, SUMMARY] > 0).any(1).all()
 
 
 def test_padded_tokens_and_hidden_cells_have_no_map(head, shared):
-    cam = gradcam(head, shared, TEXT, PICTURE)
+    cam = attention_map(head, shared, TEXT, PICTURE)
     for row, (text, picture) in enumerate(zip(TEXT, PICTURE, strict=True)):
         assert (cam[row, TOKENS:][~shared.text_mask[text, 1:]] == 0).all()
         assert (cam[row][:, ~shared.visible[picture]] == 0).all()
 
 
 def test_row_1_is_the_mean_of_the_rows_of_real_tokens(head, shared):
-    cam = gradcam(head, shared, TEXT, PICTURE)
+    cam = attention_map(head, shared, TEXT, PICTURE)
     for row, text in enumerate(TEXT.tolist()):
         tokens = cam[row, TOKENS:][: LENGTHS[text]]
         expected = tokens.mean(0) if len(tokens) else torch.zeros(CELLS)
@@ -59,9 +67,10 @@ def test_row_1_is_the_mean_of_the_rows_of_real_tokens(head, shared):
 
 
 def test_a_pairs_map_does_not_depend_on_its_batch_mates(head, shared):
-    together = gradcam(head, shared, TEXT, PICTURE)
+    together = attention_map(head, shared, TEXT, PICTURE)
     alone = [
-        gradcam(head, shared, text[None], picture[None]) for text, picture in zip(TEXT, PICTURE, strict=True)
+        attention_map(head, shared, text[None], picture[None])
+        for text, picture in zip(TEXT, PICTURE, strict=True)
     ]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-7)
 
@@ -86,31 +95,72 @@ def test_a_map_is_attention_times_its_positive_slope(head, shared):
     logit = head.classify(head.norm(x[:, 0]))[:, 1].sum()
     (slope,) = torch.autograd.grad(logit, weights)
     expected = (weights * slope.clamp(min=0)).mean(1) * mask[..., None]
-    found = gradcam(head, shared, text, picture, block=1)
+    found = attention_map(head, shared, text, picture, block=1)
     torch.testing.assert_close(
         found[:, [SUMMARY, *range(TOKENS, 1 + LENGTH)]], expected, rtol=1e-4, atol=1e-7
     )
 
 
 def test_a_frozen_head_has_the_same_map_and_nothing_is_left_behind(head, shared):
-    before = gradcam(head, shared, TEXT, PICTURE)
+    before = attention_map(head, shared, TEXT, PICTURE)
     head.requires_grad_(False)
     with torch.no_grad():
-        torch.testing.assert_close(gradcam(head, shared, TEXT, PICTURE), before)
+        torch.testing.assert_close(attention_map(head, shared, TEXT, PICTURE), before)
     assert not any(module._forward_pre_hooks for module in head.modules())
     assert all(parameter.grad is None for parameter in head.parameters())
 
 
 def test_a_picture_without_a_visible_token_has_no_map(head, shared):
     shared.visible[1] = False
-    cam = gradcam(head, shared, TEXT, PICTURE)
+    cam = attention_map(head, shared, TEXT, PICTURE)
     assert (cam[PICTURE == 1] == 0).all() and torch.isfinite(cam).all()
 
 
 @pytest.mark.parametrize("block", [2, -1, 3, -4])
 def test_a_block_that_reads_with_the_summary_alone_is_refused(head, shared, block):
     with pytest.raises(ParamsError, match=f"(?s)no token of the text.*{block} of 3"):
-        gradcam(head, shared, TEXT, PICTURE, block)
+        attention_map(head, shared, TEXT, PICTURE, block)
+
+
+COLUMNS = [Column("vit", 4, True, 8), Column("esam", 4, False, 6)]
+PAIRS = torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 1, 2])
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory) -> Batch:
+    folder = tmp_path_factory.mktemp("stated")
+    statements.build(folder, train=8, val=4, shards=1)
+    return statements.batches(folder, 1, 4)[0]
+
+
+def two_columns(tasks: Tasks, fusion: Fusion, columns: int = 2) -> FusionModel:
+    torch.manual_seed(0)
+    inputs = {column.name: column.name for column in COLUMNS[:columns]}
+    sizes = Model(hidden=HIDDEN, heads=2, text_layers=1, head_layers=3)
+    return build(Train(tasks, inputs, fusion, sizes), COLUMNS[:columns], len(WORDS), 4).eval()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FUSIONS if kind != "none"])
+def test_a_map_is_of_the_first_column_unless_fused_tokens_are_asked_for(batch, kind):
+    model = two_columns(Tasks(itm=Itm()), Fusion(kind, alpha=0.5))
+    other = replace(batch, features=batch.features | {"esam": batch.features["esam"].flip(0)})
+    torch.testing.assert_close(gradcam(model, batch, *PAIRS), gradcam(model, other, *PAIRS), rtol=0, atol=0)
+    fused, changed = (gradcam(model, seen, *PAIRS, fused=True) for seen in (batch, other))
+    assert not torch.allclose(fused, changed, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(("fusion", "columns"), [(Fusion("none"), 2), (Fusion(alpha=0.0), 2), (Fusion(), 1)])
+def test_where_nothing_is_fused_in_both_maps_are_what_the_model_attends_to(batch, fusion, columns):
+    model = two_columns(Tasks(itm=Itm()), fusion, columns)
+    shared = model.trunk(batch)
+    for fused in (False, True):
+        found = gradcam(model, batch, *PAIRS, fused=fused)
+        assert torch.equal(found, attention_map(model.heads["itm"], shared, *PAIRS)) and found.any()
+
+
+def test_a_run_that_matches_nothing_has_no_map(batch):
+    with pytest.raises(ParamsError, match="(?s)matches nothing.*vqa"):
+        gradcam(two_columns(Tasks(vqa=Vqa()), Fusion()), batch, *PAIRS)
 
 
 @settings(deadline=None)

@@ -253,3 +253,7 @@ def test_a_weight_rises_and_stays():
     rising = [weight_at(Vqa(weight=2.0, rise=0.5), step, 8) for step in range(8)]
     assert rising == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0]
     assert weight_at(Vqa(weight=2.0), 0, 8) == 2.0
+
+
+def test_a_weight_falls_to_where_it_is_to_end():
+    assert [weight_at(Vqa(weight=2.0, weight_end=0.0), step, 5) for step in range(5)] == [2, 1.5, 1, 0.5, 0]

@@ -4,16 +4,21 @@ from dataclasses import replace
 
 import pytest
 import statements
+import synthetic
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
+from contract.errors import ShardError
+from contract.record import Near, TextNegatives
 from training.config import Itm, Sources
 from training.heads.itm import ItmHead
 from training.heads.itm_pairs import Pairs, sample
 from training.objectives.contrast import Contrasted, Identity, Vectors, identify, unjudged
 from training.objectives.pairing import any_of, draw, mined, negatives
+from training.shards import open_shards
+from training.stream import Stream
 from training.trunk.trunk import Shared
 
 
@@ -96,7 +101,7 @@ def vectors(of: Identity, scale: float) -> Contrasted:
 
 @pytest.mark.parametrize("sources", [Sources(), Sources(random=0, mined=1), Sources(similar=1, mined=1)])
 def test_both_sides_in_equal_counts_and_none_that_may_be_true(shards, sources):
-    for batch in statements.batches(shards, 3, 16, negatives=2):
+    for batch in statements.batches(shards, 3, 16, negatives=2, near_texts=2):
         of = identify(batch, batch.rows["itm"])
         pairs = sample(batch, vectors(of, 1e5), sources)
         counts = torch.bincount(pairs.side, minlength=3).tolist()
@@ -106,8 +111,64 @@ def test_both_sides_in_equal_counts_and_none_that_may_be_true(shards, sources):
         for text, picture, side in zip(
             *(part.tolist() for part in (pairs.text, pairs.picture, pairs.side)), strict=True
         ):
-            assert true[row_of[text], picture] == (side == 0)
-            assert (batch.text_picture[text] == picture) == (side == 0)
+            if text in batch.near_text:
+                assert side == 2 and batch.text_picture[text] == picture  # as what is false of that picture
+            else:
+                assert true[row_of[text], picture] == (side == 0)
+                assert (batch.text_picture[text] == picture) == (side == 0)
+
+
+def test_mined_texts_are_those_of_the_column_in_their_order(shards):
+    for batch in statements.batches(shards, 3, 16, near_texts=2):
+        for text in batch.rows["itm"].tolist():
+            number = int(batch.keys[batch.text_picture[text]][1:])
+            near = statements.mined(number, train=40)[f"{number}-where"].near.key[:2]
+            rows = batch.near_text[text][batch.near_text[text] >= 0].tolist()
+            words = [batch.tokens[row][batch.token_mask[row]].tolist() for row in rows]
+            said = [statements.said(synthetic.picture(int(key[1:]))) for key in near]
+            assert words == [[synthetic.WORDS.index(word) for word in of] for of in said]
+
+
+def test_a_wrong_text_is_one_that_was_mined_for_the_text(shards):
+    for batch in statements.batches(shards, 3, 16, near_texts=2):
+        pairs = sample(batch, None, Sources(mined=1000, random=0.001))
+        true, wrong = pairs.text[pairs.side == 1], pairs.text[pairs.side == 2]
+        found = (batch.near_text[true] == wrong[:, None]).any(1)
+        assert torch.equal(found, (batch.near_text[true] >= 0).any(1)) and found.sum() > len(found) / 2
+
+
+def test_a_mined_text_that_its_picture_does_not_have_is_an_error_with_its_fix(tmp_path):
+    near = TextNegatives(Near(key=["p0001"], text=["nowhere"], score=[1.0]))
+    said = {"0-where": near}
+    synthetic.build(
+        tmp_path,
+        train=8,
+        change=statements.stated,
+        false=lambda record: said if record.id == "p0000" else {},
+    )
+    with pytest.raises(ShardError, match=r"(?s)p0001 has no text nowhere.*mine again"):
+        statements.batches(tmp_path, 1, 8, near_texts=1)
+
+
+def test_a_damaged_record_gives_no_mined_text_and_the_next_one_does(tmp_path):
+    statements.build(tmp_path, train=8, shards=8)
+    opened = open_shards([str(tmp_path / "data")], ["vit", "esam"])
+    first, second, *_ = statements.mined(0, train=8)["0-where"].near.key
+    number = int(first[1:])
+    tar = tmp_path / "data" / f"toy-{number:03d}.tar"
+    tar.write_bytes(tar.read_bytes().replace(b'"id":"p0001"', b'"id":"p000X"'))
+    stream = Stream(opened, ["itm"], batch=1, shuffle="none", near_texts=1, on_error="skip")
+    batch = next(iter(stream))
+    row = batch.near_text[batch.text_id.index("0-where"), 0]
+    words = [synthetic.WORDS.index(word) for word in statements.said(synthetic.picture(int(second[1:])))]
+    assert first not in batch.keys and batch.tokens[row][batch.token_mask[row]].tolist() == words
+    assert len(stream.left_out()) == 1
+
+
+def test_only_a_task_that_draws_them_has_mined_texts(shards):
+    opened = open_shards([str(shards / "data")], ["vit", "esam"])
+    batch = next(iter(Stream(opened, ["itc"], batch=16, near_texts=2)))
+    assert (batch.near_text == -1).all() and len(batch.near_text) == len(batch.rows["itc"])
 
 
 def test_a_batch_draws_the_same_pairs_again(shards):

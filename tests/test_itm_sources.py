@@ -396,8 +396,9 @@ def test_a_run_logs_each_kind_of_change_and_says_how_to_measure_what_a_mask_hide
     [
         ("{sources: {swapped: 1, random: 0}}", "none of a wrong picture"),
         ("{sources: {masked: 1, random: 0}}", "none of a wrong text"),
-        ("{mined: 1, sources: {mined: 1, random: 0}}", "none of a wrong text"),
+        ("{sources: {mined: 1}}", r"(?s)needs mined pictures and texts in the batch.*itm\.mined: 1"),
         ("{sources: {swapped: 1}}", r"(?s)needs changed texts in the batch.*itm\.swapped: 1"),
+        ("{swapped: 1}", r"(?s)never taken for wrong ones.*itm\.sources\.swapped: 1"),
     ],
 )
 def test_sources_that_cannot_give_a_pair_are_refused_before_the_run_is_made(world, setting, message):

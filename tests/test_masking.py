@@ -1,7 +1,11 @@
 """Masks: exact budgets, drawn over the picture, the same place on every grid."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
+import synthetic
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +14,9 @@ from contract.geometry import Affine, cell_centres
 from contract.seeds import rng
 from training import schedule
 from training.batching import masking
+from training.config import Masking
+from training.shards import open_shards
+from training.stream import Stream
 
 ratios = st.floats(0, 1)
 
@@ -71,6 +78,20 @@ def test_a_scheduled_ratio_runs_from_its_first_value_to_its_last(first, last, pr
     assert schedule.value_at(first, last, 1) == pytest.approx(last)
     assert low - 1e-9 <= schedule.value_at(first, last, progress) <= high + 1e-9
     assert schedule.value_at(first, None, progress) == first
+
+
+@pytest.mark.parametrize("epochs", [0.5, 1, 3])
+def test_the_ratio_moves_through_a_run_however_long_it_is(tmp_path, epochs):
+    synthetic.build(tmp_path, train=32, val=4, shards=2)
+    shards = open_shards([str(tmp_path / "data")], ["vit"])
+    stream = Stream(shards, ["vqa"], batch=4, epochs=epochs, mask=Masking(ratio=0.0, ratio_end=0.5))
+    batches = list(islice(stream, int(8 * epochs)))
+    hidden = [batch.hidden["vit"].float().sum().item() / (4 * synthetic.GRID**2) for batch in batches]
+    assert hidden == sorted(hidden) and hidden[0] < 0.2 and hidden[-1] == 0.5
+    again = Stream(
+        shards, ["vqa"], batch=4, epochs=epochs, mask=Masking(ratio=0.0, ratio_end=0.5), position=8
+    )
+    assert torch.equal(next(iter(again)).hidden["vit"], batches[2].hidden["vit"])
 
 
 def test_the_share_is_rounded_and_not_cut():

@@ -1,21 +1,29 @@
 """Where the system lacks room, for files or for what is read, that is said, and no file pays for it."""
 
 import errno
+import io
 import os
+import re
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import NoReturn
 
+import numpy as np
 import pytest
 import synthetic
 
 from contract import index, manifest, tar
-from contract.errors import NoRoomError, ShardError, unreadable
+from contract.errors import NoRoomError, ShardError, run_command, unreadable
 from contract.manifest import DataManifest
+from data_pipeline import engine
 from data_pipeline.pictures import scanning
 from data_pipeline.reading import small_file
+from data_pipeline.shards import shard_reader, verifying
 from training import shards
 from training.reading import sources, unlisted
 from training.reading.tars import Tars
@@ -113,6 +121,9 @@ OPENERS: dict[str, Callable[[Path], object]] = {
     "answers": lambda own: unlisted.read_answers(own / "params.yaml"),
     "a picture": lambda own: scanning.scan(scanning.Task(str(own), ["params.yaml"])),
     "an annotation": lambda own: small_file.content(own / "params.yaml"),
+    "a column that is verified": lambda own: verifying.columns(own / "data"),
+    "keys that are verified": lambda own: verifying.keys(own / "data/toy-000.tar"),
+    "a process": lambda _own: list(engine.run_tasks(abs, [1, 2], 2, label="abs")),
 }
 
 
@@ -159,3 +170,91 @@ def test_a_disk_that_fails_while_an_index_is_rebuilt_is_named(
         ShardError, match=r"toy-000\.tar[\s\S]*cannot be read at byte \d+: Input/output error"
     ):
         index.scan(own / "data" / "toy-000.tar")
+
+
+def test_a_lack_of_files_is_no_fault_of_what_is_verified(own: Path) -> None:
+    (column, *_), _ = verifying.columns(own / "data")
+    with room_for(0), pytest.raises(NoRoomError, match=SAID):
+        list(verifying.check_shard(column, "toy-000"))
+
+
+class Worn(io.BytesIO):
+    """A file that opens, and of which nothing can be read."""
+
+    error = errno.EIO
+
+    def read(self, _size: int | None = -1) -> bytes:
+        raise OSError(self.error, os.strerror(self.error))
+
+
+class Cramped(Worn):
+    """Likewise, for want of memory."""
+
+    error = errno.ENOMEM
+
+
+def test_what_the_disk_cannot_give_is_a_fault_of_its_file(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (column, *_), _ = verifying.columns(own / "data")
+    monkeypatch.setattr(tar, "open_shard", lambda path: Worn(path.read_bytes()))
+    (found,) = verifying.check_shard(column, "toy-000")
+    assert found.where.endswith("data/toy-000.tar") and "Input/output error" in found.problem
+    assert "dvc pull" in found.fix
+    monkeypatch.setattr(tar, "open_shard", lambda path: Cramped(path.read_bytes()))
+    with pytest.raises(NoRoomError, match="memory"):
+        list(verifying.check_shard(column, "toy-000"))
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EIO, ShardError), (errno.ENOMEM, NoRoomError)])
+def test_a_disk_that_fails_in_a_member_is_named(
+    own: Path, number: int, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "pread", failing(number, "pread"))
+    with pytest.raises(kind, match=rf"toy-001\.tar[\s\S]*{os.strerror(number)}"):
+        for shard in ("toy-000", "toy-001"):
+            list(shard_reader.members(own / f"data/{shard}.tar", "json"))
+
+
+@pytest.mark.parametrize("files", [9, 12, 16])
+def test_too_few_files_for_any_process_end_in_one_error(own: Path, files: int) -> None:
+    command = f"ulimit -n {files} && exec {sys.executable} -m data_pipeline verify data --workers 2"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(["bash", "-c", command], cwd=own, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ulimit -n: "), done.stderr
+    assert "Traceback" not in done.stderr and "fix:" in done.stderr
+
+
+LOWER = r"memory: is not enough[\s\S]*optim\.batch.*ahead.*threads"
+ASKED = [
+    (lambda: bytearray(1 << 60), LOWER),
+    (lambda: np.empty(1 << 60, np.uint8), LOWER),
+    (os.pipe, SAID),
+]
+
+
+@pytest.mark.parametrize(("ask", "words"), ASKED, ids=["bytes", "an array", "files"])
+def test_a_command_that_asks_for_too_much_ends_in_one_error(
+    ask: Callable[[], object], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with room_for(0), pytest.raises(SystemExit) as left:
+        run_command(lambda: bool(ask()))
+    said = capsys.readouterr().err
+    assert left.value.code == 2 and said.count("error: ") == 1
+    assert re.search(words, said)
+
+
+def test_what_the_system_refuses_for_another_reason_keeps_its_traceback() -> None:
+    with pytest.raises(FileNotFoundError):
+        run_command(lambda: Path("nowhere").rmdir())
+
+
+def test_a_lack_of_memory_in_a_thread_of_the_reader_reaches_the_command(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> NoReturn:
+        raise MemoryError
+
+    cramped = stream(own)
+    monkeypatch.setattr(os, "preadv", full)
+    with pytest.raises(MemoryError):
+        list(cramped)
+    assert not cramped.left_out()

@@ -9,7 +9,7 @@ import synthetic_tasks
 from msgspec.structs import replace
 from test_fit import new_after_init, train
 
-from contract.errors import FuselineError
+from contract.errors import FuselineError, ParamsError
 from contract.record import Record
 from training import preset, run, settings
 
@@ -49,6 +49,14 @@ def test_set_wins_over_the_preset_and_the_preset_over_the_file(world):
     assert list(loaded.tasks.chosen) == ["itc"]
     assert (loaded.optim.batch, loaded.optim.epochs) == (2, 7)
     assert loaded.optim.learning_rate == 0.003
+
+
+@pytest.mark.parametrize("name", ["itm", "itm_focal", "pretrain"])
+def test_tokens_are_dropped_where_a_preset_trains_without_boxes(world, name):
+    dropped = ["--preset", name, *SMALL, "augment.token_dropout=0.2"]
+    with pytest.raises(ParamsError, match="tasks.region=null"):
+        train("--run", "runs/never", *dropped)
+    train("--run", "runs/a", *dropped, "tasks.region=null")
 
 
 def test_an_unknown_preset_lists_the_known(world):

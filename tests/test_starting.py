@@ -138,6 +138,38 @@ def test_who_holds_pictures_out_of_several_datasets_is_told_that_they_may_share_
     assert "held out of one dataset" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ("{grid: vit, pixel: esam}", "difnet fusion"),
+        ("{grid: vit, words: text}", "difnet fusion"),
+        ("{grid: vit}", "one input, no fusion"),
+        ("{}", "no input, no fusion"),
+    ],
+)
+def test_a_fusion_is_announced_where_there_is_one(world, capsys, inputs, said):
+    train("a", f"inputs={inputs}", "fusion.kind=difnet", "optim.epochs=0.2")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("model ")]
+    assert f" parameters, {said}, on " in line
+
+
+@pytest.mark.parametrize(
+    ("itc", "said"),
+    [
+        (
+            "{momentum: 0.9, alpha: 0.4, alpha_ramp: 4}",
+            "alpha_ramp of 4 steps is longer than the run: alpha ends at 0.1,",
+        ),
+        ("{momentum: 0.9, alpha: 0.4, alpha_ramp: 2}", None),
+        ("{momentum: 0.9}", None),
+    ],
+)
+def test_a_ramp_that_outlasts_the_run_is_noted(every, capsys, itc, said):
+    train("a", f"tasks={{itc: {itc}}}", "optim.batch=12", "development=0")
+    told = capsys.readouterr().err
+    assert said in told if said else "alpha_ramp" not in told
+
+
 @pytest.mark.parametrize("settings", [(), EMA])
 def test_checkpoints_are_as_large_as_forecast(every, settings):
     opened = run.open_run(train("a", *settings))

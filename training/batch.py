@@ -53,6 +53,7 @@ class Batch:
     neg_picture: Tensor  # [T, K] into P
     neg_text: Tensor  # [T, K] into T: texts that the dataset gives as false
     swapped: Tensor  # [T, K] into T: changed texts that the annotations make false
+    near_text: Tensor  # [T, K] into T: texts of other pictures, mined as near and not true of this one
     kind: Tensor  # [T] into KINDS: what is false in an appended text, -1 of the pictures' own texts
     named: Tensor  # [E, 2] (into T, into R): boxes that show what a text names
 

@@ -16,9 +16,12 @@ class Strict(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Weighted(Strict, frozen=True):
-    """A task's weight in the loss. rise: share of the run in which it grows to that from nothing."""
+    """A task's weight in the loss. weight_end: at the end of training, if it changes on the way. rise: share
+    of the run in which it grows to that from nothing.
+    """
 
     weight: AboveZero = 1.0
+    weight_end: NotBelowZero | None = None
     rise: Share = 0.0
 
 
@@ -68,10 +71,10 @@ class Itc(Weighted, frozen=True):
 
 class Sources(Strict, frozen=True):
     """Where itm's negatives come from, in these proportions. similar: the likelier the more alike itc finds
-    them; mined: neighbours in the negatives column, of pictures, and of texts only where the batch happens to
-    hold one; random: any other of the batch; swapped, of texts only: the text with a word changed so that the
-    annotations make it false; masked, of pictures only: the text's own with all that it names hidden. A text
-    for which a source has none takes another of them.
+    them; mined: neighbours in the negatives column, of the picture and of the text; random: any other of
+    the batch; swapped, of texts only: the text with a word changed so that the annotations make it false;
+    masked, of pictures only: the text's own with all that it names hidden. A text for which a source has
+    none takes another of them.
     """
 
     similar: NotBelowZero = 0.0
@@ -85,8 +88,8 @@ class Itm(Weighted, frozen=True):
     """Whether a text is true of a picture: each with its own, a wrong picture and a wrong text.
 
     gamma: of the focal loss, 0 is cross-entropy; balance: true and false pairs count the same in sum.
-    two_way: the picture's tokens read the text first, which costs a picture for each pair. mined: pictures of
-    the negatives column that join the batch for each text; swapped: changed texts of that column. sides:
+    two_way: the picture's tokens read the text first, which costs a picture for each pair. mined: pictures,
+    and texts, of the negatives column that join the batch for each text; swapped: its changed texts. sides:
     which of the wrong pairs the loss takes; all are drawn and measured.
     """
 
@@ -103,11 +106,12 @@ class Region(Weighted, frozen=True):
     """Phrases and the boxes that they name (FG-CLIP). width: of the space in which they meet. pooling: of a
     span's tokens.
 
-    coarse, fine: weights of the contrast over the batch and of that with the texts that a dataset gives as
-    false, up to `negatives` of each; coarse_end, fine_end: at the end of training, if they change on the way.
-    contrast: supcon takes phrases of the same words for one class; arcface adds `margin`, in radians, to the
-    angle of a phrase and its box. bank: of boxes, and as many phrases. masked: a named box of each picture is
-    hidden in a view of it, and what is left in its place is no longer what its phrases name.
+    coarse, fine: weights of the contrast over the batch and of that with texts that are false of the box, up
+    to `negatives` that the dataset gives and `swapped` changed ones of the negatives column; coarse_end,
+    fine_end: at the end of training, if they change on the way. contrast: supcon takes phrases of the
+    same words for one class; arcface adds `margin`, in radians, to the angle of a phrase and its box.
+    bank: of boxes, and as many phrases. masked: a named box of each picture is hidden in a view of it,
+    and what is left in its place is no longer what its phrases name.
 
     The hole alone gives such a negative away, by how much is not measured: a box is read by its own cells, so
     holes elsewhere, itm's counterweight, do not show in it. A `masking.ratio` above zero puts holes into the
@@ -123,6 +127,7 @@ class Region(Weighted, frozen=True):
     fine: NotBelowZero = 1.0
     fine_end: NotBelowZero | None = None
     negatives: Annotated[int, Meta(ge=0)] = 10
+    swapped: Annotated[int, Meta(ge=0)] = 0
     scale: Scale = Scale()
     bank: Bank | None = None
     masked: bool = False
@@ -172,9 +177,14 @@ class Tasks(Strict, frozen=True):
         return max(task.mined if task else 0 for task in (self.itc, self.itm))
 
     @property
+    def near_texts(self) -> int:
+        """How many mined texts of each text the tasks look at."""
+        return self.mined if self.itm and self.itm.sources.mined else 0
+
+    @property
     def swapped(self) -> int:
         """How many changed texts of each text the tasks look at."""
-        return self.itm.swapped if self.itm else 0
+        return max(task.swapped if task else 0 for task in (self.itm, self.region))
 
     @property
     def hides_named(self) -> bool:

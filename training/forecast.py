@@ -90,7 +90,7 @@ def disk_bytes(shards: ShardSet, stream: Stream) -> int:
     """Of all tars that are read: records, columns and mined negatives, which may share one."""
     tars = {shard.path for shard in shards.shards}
     tars |= {column.path for shard in shards.shards for column in shard.columns.values()}
-    if stream.negatives or stream.swaps:
+    if stream.planner.mined:
         tars |= {shards.source.mined(shard.path) for shard in shards.shards}
     return sum(map(_size, tars))
 

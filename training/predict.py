@@ -120,7 +120,7 @@ def single(current: Run, encoded: Encoded, question: str) -> Batch:
     """A batch of one picture and one question."""
     tokens = run.tokenizer(current).encode(question, add_special_tokens=False).ids
     asked = [Chosen(Text(id="question", role="question", text=question, tokens=tokens), 0)]
-    chosen, false = collate.with_negatives(asked, 0, 0)
+    chosen, false = collate.with_negatives(asked, {})
     nothing: dict[str, Any] = {**collate.named(chosen, [], False), **false}
     limit = current.settings.model.max_tokens
     return Batch(

@@ -47,15 +47,16 @@ class Stream:
     tasks: which texts are taken: names (batching/needs.py), or names with needs of one's own. batch:
     pictures. rows: the pictures to take, instead of all that have a usable text. texts_per_image: int, or
     None: all. epochs: of the whole run, for a masking ratio that changes on the way.
-    stop: position at which to end (None: never); only then are the datasets taken one after another, and
-    the last batch of each can be short. shuffle: global, window (of `window` shards) or none. datasets: the
+    stop: position at which to end (None: never); only then are the datasets taken one after another, and the
+    last batch of each can be short. shuffle: global, window (of `window` shards) or none. datasets: the
     weights of those that take turns, by default an epoch of each in the same time. negatives: K mined
-    pictures per text; text_negatives: at most, of those that its dataset gives; swaps: at most, of changed
-    texts that the annotations make false. named: the boxes of what texts name are told. part: "train" or
-    "development" of the rows, split by `development`. on_error: `stop` or `skip` at a picture that cannot be
-    read, of which `max_skipped` are left out in a whole run; skipped: those that were before, as `left_out`
-    gives them. change: of each text before it is shown. tokenizer: in the place of that of the shards. rank,
-    world: this process among those that share the batches: it takes every `world`-th.
+    pictures per text; text_negatives: at most, of those that its dataset gives; swaps: at most, of
+    changed texts that the annotations make false; near_texts: at most, of those mined from other
+    pictures. named: the boxes of what texts name are told. part: "train" or "development" of the rows,
+    split by `development`. on_error: `stop` or `skip` at a picture that cannot be read, of which
+    `max_skipped` are left out in a whole run; skipped: those that were before, as `left_out` gives them.
+    change: of each text before it is shown. tokenizer: in the place of that of the shards. rank, world:
+    this process among those that share the batches: it takes every `world`-th.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Stream:
         negatives: int = 0,
         text_negatives: int = 0,
         swaps: int = 0,
+        near_texts: int = 0,
         named: bool = False,
         position: int = 0,
         stop: int | None = None,
@@ -94,7 +96,8 @@ class Stream:
         limits.within(1, batch=batch, texts_per_image=texts_per_image, max_tokens=max_tokens, window=window)
         limits.within(1, threads=threads, ahead=ahead, world=world)
         limits.within(1, **{f"datasets.{name}": weight for name, weight in (datasets or {}).items()})
-        limits.within(0, negatives=negatives, text_negatives=text_negatives, swaps=swaps)
+        limits.within(0, negatives=negatives, text_negatives=text_negatives)
+        limits.within(0, swaps=swaps, near_texts=near_texts)
         limits.within(0, position=position, stop=stop, max_skipped=max_skipped)
         limits.within(0, 1, development=development)
         limits.within(0, world - 1, rank=rank)
@@ -105,7 +108,8 @@ class Stream:
             raise ParamsError("tasks", "names none", expected=f"any of {', '.join(NEEDS)}")
         self.batch, self.seed, self.max_tokens = batch, seed, max_tokens
         self.mask, self.epochs, self.negatives = mask or Masking(), epochs, negatives
-        self.text_negatives, self.swaps, self.named = text_negatives, swaps, named
+        self.false_texts = {"neg_text": text_negatives, "swapped": swaps, "near_text": near_texts}
+        self.named = named
         self.position, self.stop = position, stop  # position: of all processes, once each had its turn
         self.rank, self.world = rank, world
         self.threads, self.ahead = threads, ahead
@@ -130,6 +134,7 @@ class Stream:
             texts_per_image=texts_per_image,
             negatives=negatives,
             swaps=swaps,
+            near_texts=near_texts,
             datasets=self.datasets,
             faults=self.faults,
             change=change,
@@ -273,7 +278,7 @@ class Stream:
         """All of a batch but its features."""
         rows = plan.rows
         wanted = self.named or any(need.regions for need in self.needs.values())
-        chosen, false = collate.with_negatives(plan.chosen, self.text_negatives, self.swaps)
+        chosen, false = collate.with_negatives(plan.chosen, self.false_texts)
         if self.tokenizer:
             chosen = [structs.replace(entry, text=tokenised(entry.text, self.tokenizer)) for entry in chosen]
         self.truncated += sum(len(entry.text.tokens) > self.max_tokens for entry in chosen)
@@ -282,7 +287,7 @@ class Stream:
             progress=self._progress(position),
             keys=plan.keys,
             groups=[record.group for record in plan.records],
-            **self._visibility.of(plan, self._ratios(plan), self._columns.absent),
+            **self._visibility.of(plan, self._ratio(position), self._columns.absent),
             place=collate.places(plan.records, self.shards.features),
             **collate.texts(chosen, self._answers, self.max_tokens),
             **collate.regions(chosen, plan.records[: plan.anchors], wanted, self.max_tokens),
@@ -296,13 +301,6 @@ class Stream:
     def _progress(self, position: int) -> float:
         return min(1.0, position / (self.epochs * len(self)))
 
-    def _epochs(self, dataset: int) -> float:
-        """How often a dataset is seen in the whole run: weights give one more of it, another less."""
-        share = self.weights[dataset] / sum(self.weights) * len(self) / len(self.datasets[dataset])
-        return self.epochs * share
-
-    def _ratios(self, plan: Plan) -> dict[int, float]:
-        """The share that is hidden, in each epoch of a plan."""
-        last = max(1, self._epochs(plan.dataset) - 1)
-        ratio, ratio_end = self.mask.ratio, self.mask.ratio_end
-        return {epoch: value_at(ratio, ratio_end, epoch / last) for epoch in set(plan.epochs)}
+    def _ratio(self, position: int) -> float:
+        """The share that is hidden in the batch before a position."""
+        return value_at(self.mask.ratio, self.mask.ratio_end, self._progress(position))

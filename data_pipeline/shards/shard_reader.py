@@ -7,7 +7,7 @@ from pathlib import Path
 import xxhash
 
 from contract import index, tar
-from contract.errors import ShardError
+from contract.errors import ShardError, unreadable
 from contract.index import ABSENT, Index
 
 
@@ -34,8 +34,11 @@ def member(shard: Path, known: Index, key: str, suffix: str) -> bytes:
 
 def _read(file: int, shard: Path, known: Index, row: int, at: int) -> bytes:
     entry = known.rows[row]
-    size = int(entry["size"][at])
-    extent = os.pread(file, tar.BLOCK + tar.padded(size), int(entry["offset"][at]))
+    size, offset = int(entry["size"][at]), int(entry["offset"][at])
+    try:
+        extent = os.pread(file, tar.BLOCK + tar.padded(size), offset)
+    except OSError as error:
+        raise unreadable(shard, error, f" at byte {offset}") from None
     if known.hashed and xxhash.xxh3_64_intdigest(extent) != int(entry["hash"][at]):
         name = f"{entry['key'].decode('ascii')}.{known.suffixes[at]}"
         raise ShardError(shard, f"member {name} is damaged", fix="fetch the shard again, or rebuild it")

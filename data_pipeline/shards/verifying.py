@@ -1,6 +1,7 @@
 """A folder of shards and its columns against manifests and indexes: every byte, count and key.
 
-Nothing stops at the first fault: each is a Fault, and the rest is checked as far as it can be.
+Nothing stops at the first fault: each is a Fault, and the rest is checked as far as it can be. Where the
+system lacks room, for files or for what is read, no file is to blame: that is a NoRoomError, and ends it all.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import xxhash
 from msgspec import Struct
 
 from contract import index, manifest, tar
-from contract.errors import FuselineError
+from contract.errors import FuselineError, NoRoomError, unreadable
 from contract.files import BLOCK, sha256_file
 from contract.index import Index, index_path
 from contract.manifest import DataManifest, ExportManifest, FeatureManifest, NegativesManifest, ShardFacts
@@ -75,7 +76,9 @@ def fault(path: Path, problem: str, fix: str | None = None) -> Fault:
 
 
 def of_error(error: FuselineError) -> Fault:
-    """What a reader would have stopped at."""
+    """What a reader would have stopped at. A lack of room is raised."""
+    if isinstance(error, NoRoomError):
+        raise error
     details = [
         f"{name} {value}" for name in ("found", "expected") if (value := getattr(error, name)) is not None
     ]
@@ -95,6 +98,8 @@ def columns(data: Path) -> tuple[list[Column], list[Fault]]:
     """
     try:
         return [_load(data, ExportManifest)], []
+    except NoRoomError:
+        raise
     except FuselineError:
         pass  # no export, so `data` must hold records: what is wrong with those is said below
     loads = [partial(_load, data, DataManifest)]
@@ -130,7 +135,8 @@ def check_folders(found: Sequence[Column]) -> Iterator[Fault]:
             lacking = first.folder if shard in column.manifest.shards else column.folder
             yield fault(column.tar(shard), f"is a shard that {lacking} lacks", REPRO)
         if column.records:
-            yield from _check_tokenizer(column.folder / "tokenizer.json", column.records)
+            tokenizer = column.folder / "tokenizer.json"
+            yield from _read(tokenizer, _check_tokenizer(tokenizer, column.records))
 
 
 def _check_files(column: Column) -> Iterator[Fault]:
@@ -185,8 +191,18 @@ def check_shard(column: Column, shard: str) -> Iterator[Fault]:
     except FuselineError as error:
         yield of_error(error)
     if known and known.hashed:
-        yield from _check_index(column, path, known, facts)
-    yield from _check_bytes(path, known if known and known.hashed else None, facts)
+        yield from _read(index_path(path), _check_index(column, path, known, facts))
+    yield from _read(path, _check_bytes(path, known if known and known.hashed else None, facts))
+
+
+def _read(path: Path, faults: Iterator[Fault]) -> Iterator[Fault]:
+    """Faults of a file, of which the last may be that it cannot be read."""
+    try:
+        yield from faults
+    except FuselineError as error:
+        yield of_error(error)
+    except OSError as error:
+        yield of_error(unreadable(path, error))
 
 
 def _check_index(column: Column, path: Path, known: Index, facts: ShardFacts) -> Iterator[Fault]:
@@ -254,5 +270,7 @@ def keys(path: Path) -> list[str] | None:
     """Keys of a tar; None where it or its index cannot be read, which check_shard reports."""
     try:
         return index.load(path).keys()
+    except NoRoomError:
+        raise
     except FuselineError:
         return None

@@ -139,7 +139,7 @@ def _beside(shards: dict[str, ShardFacts], shard: str) -> tuple[str, ...]:
 def check(task: Task) -> Checked:
     """Bytes first; the contents of those tars whose bytes are sound."""
     here = [column for column in task.columns if task.shard in column.manifest.shards]
-    found = [list(verifying.check_shard(column, task.shard)) for column in here]
+    found = [list(dict.fromkeys(verifying.check_shard(column, task.shard))) for column in here]
     faults = [fault for each in found for fault in each] + list(verifying.check_keys(here, task.shard))
     sound = [column for column, wrong in zip(here, found, strict=True) if not wrong]
     if not task.deep or not sound:

@@ -1,6 +1,6 @@
 """Chosen pictures and texts → the index tensors of a batch (features are read elsewhere)."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Protocol
@@ -24,7 +24,8 @@ MEMBERS = 5  # of a CIRR image set without its reference
 
 class Chosen(Struct):
     """A text of a batch. picture: into the plan's anchors. target, members: pictures that an edit names.
-    swapped: changes that make it false; kind: what is false in it, "" in a text of the record.
+    swapped: changes that make it false; near: texts of other pictures, mined for it; kind: what is false in
+    it, "" in a text of a record.
     """
 
     text: Text
@@ -32,40 +33,47 @@ class Chosen(Struct):
     target: Place | None = None
     members: list[Place] = []
     swapped: list[NegText] = []
+    near: list[Text] = []
     kind: str = ""
 
 
+FALSE: dict[str, Callable[[Chosen], Sequence[NegText | Text]]] = {  # field of the batch → what is false
+    "neg_text": lambda entry: entry.text.negatives,
+    "swapped": lambda entry: entry.swapped,
+    "near_text": lambda entry: entry.near,
+}
+
+
 def with_negatives(
-    chosen: Sequence[Chosen], given: int, swapped: int
+    chosen: Sequence[Chosen], most: Mapping[str, int]
 ) -> tuple[list[Chosen], dict[str, Tensor]]:
-    """The texts with false ones of each appended, and their rows: neg_text [T, given], swapped [T, swapped].
+    """The texts with false ones of each appended, and their rows [T, most] by field of FALSE.
 
     An appended text is of its original's picture, and no task takes it by itself.
     """
     everything = list(chosen)
     rows = {
-        "neg_text": _append(everything, [entry.text.negatives[:given] for entry in chosen if given]),
-        "swapped": _append(everything, [entry.swapped[:swapped] for entry in chosen if swapped]),
+        name: _append(everything, [of(entry)[: most[name]] for entry in chosen if name in most])
+        for name, of in FALSE.items()
     }
-    counts = {"neg_text": given, "swapped": swapped}
     return everything, {
-        name: torch.from_numpy(_table(of_texts, counts[name], rows=len(everything)))
+        name: torch.from_numpy(_table(of_texts, most.get(name, 0), rows=len(everything)))
         for name, of_texts in rows.items()
     }
 
 
-def _append(everything: list[Chosen], false: Sequence[Sequence[NegText]]) -> list[range]:
+def _append(everything: list[Chosen], false: Sequence[Sequence[NegText | Text]]) -> list[range]:
     """Append what is false instead of each of the first texts, and tell the rows of each."""
     rows = []
     for number, texts in enumerate(false):
         rows.append(range(len(everything), len(everything) + len(texts)))
-        entry = everything[number]
-        everything += [Chosen(_alone(entry.text.id, text), entry.picture, kind=text.kind) for text in texts]
+        everything += [_instead(everything[number], text) for text in texts]
     return rows
 
 
-def _alone(of: str, negative: NegText) -> Text:
-    return Text(id=of, role="phrase", text=negative.text, tokens=negative.tokens)
+def _instead(entry: Chosen, false: NegText | Text) -> Chosen:
+    alone = Text(id=entry.text.id, role="phrase", text=false.text, tokens=false.tokens)
+    return Chosen(alone, entry.picture, kind=false.kind if isinstance(false, NegText) else "")
 
 
 def texts(chosen: Sequence[Chosen], answers: dict[str, int], max_tokens: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ class Need(Struct, frozen=True):
     """counted: the index's count of usable texts (contract.index.COUNTED); None: the task takes no text.
 
     usable: the same, of one text. masked: what the mask hides is asked, so held-out pictures are masked too.
-    swaps: changed texts that are false are asked for.
+    swaps, near: changed texts that are false, and mined ones of other pictures, are asked for.
     """
 
     counted: str | None
@@ -22,13 +22,14 @@ class Need(Struct, frozen=True):
     targets: bool = False
     masked: bool = False
     swaps: bool = False
+    near: bool = False
 
 
 NEEDS = {
     "vqa": Need("vqa", is_vqa),
     "itc": Need("pairs", is_pair),
-    "itm": Need("pairs", is_pair, swaps=True),
-    "region": Need("region", is_region, regions=True),
+    "itm": Need("pairs", is_pair, swaps=True, near=True),
+    "region": Need("region", is_region, regions=True, swaps=True),
     "cir": Need("cir", is_cir, targets=True),
     "mfm": Need(None, lambda _text: False, masked=True),
 }

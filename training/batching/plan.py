@@ -51,6 +51,7 @@ class Plan(Struct):
         return rows
 
 
+Neighbours = Sequence[Sequence[Place | None]]  # of each, nearest first; None: not among the shards
 Change = Callable[[Text, str, int], Text]  # a text, its picture's key, the epoch → the text as it is shown
 
 
@@ -69,6 +70,7 @@ class Planner:
         texts_per_image: int | None,
         negatives: int,
         swaps: int,
+        near_texts: int,
         datasets: Sequence[Eligible],
         faults: Faults,
         change: Change | None = None,
@@ -79,12 +81,15 @@ class Planner:
         self.seed, self.datasets, self.faults = seed, datasets, faults
         self.orders = [Order(of.counts, seed=seed, shuffle=shuffle, window=window) for of in datasets]
         self.texts_per_image, self.negatives, self.swaps = texts_per_image, negatives, swaps
+        self.near_texts = near_texts
         self._change, self.reworded = change, 0
         self.wanted = self.unresolved = 0  # negatives asked for, and not among the given shards
         self._counted: Span | None = None  # the last whose negatives are in these numbers
         self._lookups: dict[str, Lookup] = {}
         self._json = lru_cache(maxsize=None)(self._open_json)
-        self._mined = Mined(shards, tars, negatives) if negatives or swaps else None
+        self.mined = (
+            Mined(shards, tars, max(negatives, near_texts)) if negatives or swaps or near_texts else None
+        )
 
     def plan(self, span: Span) -> Plan:
         """The batch of one dataset's rows, without those that are known to be damaged."""
@@ -98,8 +103,14 @@ class Planner:
         ]
         mined = all_read(attempt(self._negatives, place, anchor=True) for place in places)
         found = [self._find(place, of.pictures.key) for place, of in zip(places, mined, strict=True)]
-        near = [self._near(neighbours) for neighbours in found]
-        self._count(span, found)
+        near = [self._readable(neighbours)[: self.negatives] for neighbours in found]
+        said = [
+            self._texts_near(entry.text, places[entry.picture], mined[entry.picture])
+            for entry in chosen
+            if self.near_texts
+        ]
+        self._count(span, found, [[place for place, _ in of_text] for of_text in said])
+        self._add_near(chosen, said)
         for entry in chosen if self.swaps else ():
             of = entry.picture
             entry.swapped = self._swapped(entry.text, mined[of], keys[of], epochs[of])
@@ -159,7 +170,7 @@ class Planner:
     def _reword(self, chosen: Sequence[Chosen], keys: Sequence[str], epochs: Sequence[int]) -> None:
         """Texts as they are shown; those with false texts beside them keep their words, which would tell."""
         for entry in chosen if self._change else ():
-            if not entry.swapped and not entry.text.negatives:
+            if not (entry.swapped or entry.near or entry.text.negatives):
                 assert self._change is not None
                 shown = self._change(entry.text, keys[entry.picture], epochs[entry.picture])
                 self.reworded += shown is not entry.text
@@ -191,9 +202,9 @@ class Planner:
 
     def _negatives(self, place: Place) -> Negatives:
         """What was mined for a picture; nothing where nothing is asked for."""
-        if self._mined is None:
+        if self.mined is None:
             return Negatives(Near())
-        return self._mined.read(self.shards.shards[place.shard], place.row)
+        return self.mined.read(self.shards.shards[place.shard], place.row)
 
     def _swapped(self, text: Text, found: Negatives, key: str, epoch: int) -> list[NegText]:
         """Changed texts, for a text of a task that asks for them."""
@@ -201,19 +212,47 @@ class Planner:
             return []
         return swaps(found, text, self.swaps, self.seed, key, epoch)
 
-    def _near(self, neighbours: Sequence[Place | None]) -> list[Place]:
-        """The first K of a picture's neighbours that are among the given shards and can be read."""
-        return [near for near in neighbours if near and near not in self.faults][: self.negatives]
+    def _readable(self, neighbours: Sequence[Place | None]) -> list[Place]:
+        """Those that are among the given shards and can be read."""
+        return [near for near in neighbours if near and near not in self.faults]
 
-    def _count(self, span: Span, found: Sequence[Sequence[Place | None]]) -> None:
+    def _texts_near(self, text: Text, anchor: Place, found: Negatives) -> list[tuple[Place | None, str]]:
+        """(picture, id) of what was mined for a text, if a task asks for it; None: not among the shards."""
+        if text.id not in found.texts or not any(need.near and need.usable(text) for need in self.needs):
+            return []
+        near = found.texts[text.id].near
+        return list(zip(self._find(anchor, near.key), near.text, strict=True))
+
+    def _add_near(self, chosen: Sequence[Chosen], said: Sequence[Sequence[tuple[Place | None, str]]]) -> None:
+        """To each text the first of its mined ones that can be read, out of the records of their pictures."""
+        readable = [[(at, text) for at, text in of if at and at not in self.faults] for of in said]
+        taken = [of_text[: self.near_texts] for of_text in readable]
+        pictures = list(dict.fromkeys(place for of_text in taken for place, _ in of_text))
+        records = dict(zip(pictures, self._records(pictures), strict=True))
+        for entry, of_text in zip(chosen, taken, strict=False):
+            entry.near = [self._said(records[place], place, text) for place, text in of_text]
+
+    def _said(self, record: Record, place: Place, wanted: str) -> Text:
+        """The text of that id in a record."""
+        for text in record.texts:
+            if text.id == wanted:
+                return text
+        raise ShardError(
+            self.shards.shards[place.shard].path,
+            f"{self.key(place)} has no text {wanted}, which the negatives name",
+            fix="mine again (dvc repro negatives)",
+        )
+
+    def _count(self, span: Span, pictures: Neighbours, texts: Neighbours) -> None:
         """The neighbours of a batch, once, however often damage makes it be planned again."""
         if span == self._counted:
             return
         self._counted = span
-        for neighbours in found:
-            wanted = min(self.negatives, len(neighbours))
-            self.wanted += wanted
-            self.unresolved += max(0, wanted - sum(near is not None for near in neighbours))
+        for most, found in ((self.negatives, pictures), (self.near_texts, texts)):
+            for neighbours in found:
+                wanted = min(most, len(neighbours))
+                self.wanted += wanted
+                self.unresolved += max(0, wanted - sum(near is not None for near in neighbours))
         if self.wanted > ENOUGH and self.unresolved > MAX_UNRESOLVED * self.wanted:
             raise ShardError(
                 self.shards.folder,

@@ -28,12 +28,10 @@ class Visibility:
         self._lattice = next((known.grid for known in columns.values()), 1)
         self._unmasked = lru_cache(maxsize=SIZES)(self._without_mask)
 
-    def of(
-        self, plan: Plan, ratios: Mapping[int, float], absent: Callable[[Place, str], bool]
-    ) -> dict[str, Any]:
-        """`visible` and `hidden` [P, N] of every column. ratios: the share to hide, by epoch."""
+    def of(self, plan: Plan, ratio: float, absent: Callable[[Place, str], bool]) -> dict[str, Any]:
+        """`visible` and `hidden` [P, N] of every column. ratio: the share to hide."""
         drawn = [
-            self._drawn(ratios[epoch], epoch, record, key) if ratios[epoch] else None
+            self._drawn(ratio, epoch, record, key) if ratio else None
             for epoch, record, key in zip(plan.epochs, plan.records, plan.keys, strict=True)
         ]
         visible, hidden = {}, {}

@@ -1,7 +1,8 @@
 """Where itm looks: Grad-CAM over the attention of a text's tokens to the picture's (as BLIP-ITM, PNP-VQA).
 
 For use from Python, with a model of `training.run.trained_model`, whose picture tokens all stand on their
-places; no command calls it.
+places; no command calls it. A fusion may have mixed what lies on one place into another, so that a map of the
+fused tokens is none of the picture: the default is the first column before a second is fused into it.
 
 Legend: N pairs, L tokens of a text with its summary, P pictures, Q queries of all texts of one, C picture
 tokens, H hidden, K patches.
@@ -16,7 +17,9 @@ from msgspec import Struct
 from torch import Tensor, nn
 
 from contract.errors import ParamsError
+from training.batch import Batch
 from training.heads.itm import ItmHead
+from training.model.model import FusionModel
 from training.modules.attention import Attention, ByPicture, CrossBlock
 from training.trunk.trunk import Shared
 
@@ -34,7 +37,23 @@ class Seen(Struct):
     mixed: Tensor | None = None
 
 
-def gradcam(head: ItmHead, shared: Shared, text: Tensor, picture: Tensor, block: int = -2) -> Tensor:
+def gradcam(
+    model: FusionModel, batch: Batch, text: Tensor, picture: Tensor, block: int = -2, *, fused: bool = False
+) -> Tensor:
+    """`attention_map` of pairs [N] of the batch's texts and pictures. ParamsError without task itm.
+
+    fused: over the tokens that the model itself attends to, which may stand for other places than their own.
+    """
+    if "itm" not in model.heads:
+        raise ParamsError("train.tasks", "this run matches nothing", found=", ".join(model.heads))
+    with torch.no_grad():
+        shared = model.trunk(batch)
+        if not fused:
+            shared.picture, shared.visible = model.trunk.picture(batch, fused=False)
+    return attention_map(cast(ItmHead, model.heads["itm"]), shared, text, picture, block)
+
+
+def attention_map(head: ItmHead, shared: Shared, text: Tensor, picture: Tensor, block: int = -2) -> Tensor:
     """[N,1+L,C] ≥ 0 of pairs of texts and pictures: rows SUMMARY, MEAN, then one for each token.
 
     Mean over heads of A ⊙ max(∂ Σ logit[true] / ∂A, 0) ⊙ text mask, A being the attention of `block`. The

@@ -27,6 +27,8 @@ from training.shards import Place, Shard, ShardSet
 from training.stream import Stream
 from training.trunk import pretrained_text
 
+SWAPS = 16  # changed texts of a text, at most
+
 Usable = Callable[[Text], bool]
 
 

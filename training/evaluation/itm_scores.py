@@ -15,20 +15,17 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
-from contract import manifest
 from contract.index import is_pair
 from training.batch import KINDS, Batch
 from training.batching.needs import Need
-from training.evaluation.held_out import HeldOut, Picture, asked, ring, shuffled
+from training.evaluation.held_out import SWAPS, HeldOut, Picture, asked, ring, shuffled
 from training.evaluation.metrics import matching
 from training.evaluation.metrics.retrieval import Flags, Scores
 from training.evaluation.scored import Scored, Section, Sections, Values, Wanted, scored
 from training.heads.itm import ItmHead
 from training.objectives.contrast import identify, unjudged
-from training.reading.sources import NEGATIVES, Source
 from training.trunk.trunk import Shared
 
-SWAPS = 16  # changed texts of a text, at most
 NONE = np.zeros(0, np.float32)
 
 Said = Mapping[str, Mapping[str, str]]  # a picture's key → its texts, by their ids
@@ -82,7 +79,7 @@ def _sections(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Secti
 def judged(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Iterable[dict[str, Sides]]:
     """Batch by batch, the log-odds of each kind of pair that the batch has."""
     head = cast(ItmHead, held.model.heads["itm"])
-    mined = {"negatives": 1, "swaps": SWAPS} if _mined(held.shards.source) else {}
+    mined = {"negatives": 1, "swaps": SWAPS} if held.shards.source.mined_there else {}
     said = {one.key: {text.id: text.text for text in one.texts} for one in pictures}
     rows = ring(pictures, held.batch)
     for batch in held.batches("itm", dataset, rows, Need(None, is_pair, swaps=True), held.batch + 1, **mined):
@@ -93,12 +90,6 @@ def judged(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Iterable
             **(mined_pairs(head, shared, batch, ours, said) if mined else {}),
             **(swapped_pairs(head, shared, batch, ours) if mined else {}),
         }
-
-
-def _mined(source: Source) -> bool:
-    """Whether there are mined negatives."""
-    beside = source.folder.parent / NEGATIVES / manifest.NAME
-    return source.negatives is not None if source.beside is None else beside.is_file()
 
 
 def around(batch: Batch) -> Around:

@@ -41,6 +41,17 @@ class DifnetLayer(Block):
         return self.forward_norms[stream](mixed + self.drop(changed))
 
 
+def check_layers(separate: int, layers: int) -> None:
+    """ParamsError unless Lf < N."""
+    if not 0 <= separate < layers:
+        raise ParamsError(
+            "train.fusion.separate",
+            "leaves no layer in which the streams meet",
+            found=f"separate {separate} of {layers} layers",
+            expected=f"0 to {layers - 1}",
+        )
+
+
 class DifnetEncoder(nn.Module):
     """Two streams on one grid → one. 9,469,440 parameters at its defaults.
 
@@ -61,13 +72,7 @@ class DifnetEncoder(nn.Module):
         layers: int = 3,
     ) -> None:
         super().__init__()
-        if not 0 <= separate < layers:
-            raise ParamsError(
-                "train.fusion.separate",
-                "leaves no layer in which the streams meet",
-                found=f"separate {separate} of {layers} layers",
-                expected=f"0 to {layers - 1}",
-            )
+        check_layers(separate, layers)
         self.separate, self.repeats = separate, repeats
         self.layers = nn.ModuleList(DifnetLayer(hidden, heads, inner, dropout) for _ in range(layers))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from contract.errors import unknown_name
 from training.fusion.cross_attention import CrossAttentionFusion
-from training.fusion.difnet import DifnetEncoder
+from training.fusion.difnet import DifnetEncoder, check_layers
 from training.fusion.gated import GatedFusionModule
 
 
@@ -52,10 +52,11 @@ class Kind(Struct, frozen=True):
     """attends: its tokens look at each other, so they must know their places beforehand.
 
     aligned: both inputs must lie on the same places, so a text comes as its mean, laid over all of them, and
-    not token by token.
+    not token by token. check: refuses what could not be built, also where one input leaves nothing to fuse.
     """
 
     build: Callable[[Shape], nn.Module]
+    check: Callable[[Shape], None] = lambda _shape: None
     attends: bool = False
     aligned: bool = True
 
@@ -63,7 +64,7 @@ class Kind(Struct, frozen=True):
 FUSIONS = {
     "none": Kind(lambda _shape: FirstOnly()),
     "gated": Kind(lambda shape: GatedFusionModule(shape.hidden, shape.alpha)),
-    "difnet": Kind(_difnet, attends=True),
+    "difnet": Kind(_difnet, lambda shape: check_layers(shape.separate, shape.layers), attends=True),
     "cross_attention": Kind(
         lambda shape: CrossAttentionFusion(shape.hidden, shape.heads, shape.dropout, layers=shape.layers),
         attends=True,

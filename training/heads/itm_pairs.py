@@ -67,12 +67,15 @@ def _wrong(
     rows = batch.rows["itm"]
     own, wrong_RP = batch.text_picture[rows], ~unjudged(identify(batch, rows))
     scores_RP = None if found is None else found.scale * found.online.text @ found.online.picture.T
-    mined_RP, numbers = mined(batch.neg_picture[rows], len(batch.keys)), torch.arange(len(batch.keys))
+    mined_RP = mined(batch.neg_picture[rows], len(batch.keys))
+    numbers = torch.arange(len(batch.keys), device=own.device)
     back_RR = None if scores_RP is None else scores_RP.T[own]
-    texts = _of_batch(rows, back_RR, wrong_RP.T[own], mined_RP[:, own], sources, generator)
+    texts = _of_batch(rows, back_RR, wrong_RP.T[own], sources, generator)
+    texts["mined"] = sources.mined, lambda: any_of(batch.near_text[rows], generator)
     texts["swapped"] = sources.swapped, lambda: any_of(batch.swapped[rows], generator)
     text, _ = negatives(texts, generator)
-    pictures = _of_batch(numbers.to(own.device), scores_RP, wrong_RP, mined_RP, sources, generator)
+    pictures = _of_batch(numbers, scores_RP, wrong_RP, sources, generator)
+    pictures["mined"] = sources.mined, lambda: _any(numbers, wrong_RP & mined_RP, generator)
     if not sources.masked:
         return negatives(pictures, generator)[0], torch.full_like(rows, NOBODY), text
     partner = _partners(batch, columns, rows, text >= 0, generator)
@@ -103,22 +106,23 @@ def _of_batch(
     ids_C: Tensor,
     scores_RC: Tensor | None,
     wrong_RC: Tensor,
-    mined_RC: Tensor,
     sources: Sources,
     generator: torch.Generator,
 ) -> dict[str, Source]:
-    """The sources that take one of the batch's own texts or pictures, which have these ids."""
-
-    def drawn(logits_RC: Tensor, allowed_RC: Tensor) -> Tensor:
-        place = draw(logits_RC, allowed_RC, generator)
-        return ids_C[place.clamp(min=0)].where(place >= 0, NOBODY)
-
-    even = torch.zeros(wrong_RC.shape, device=wrong_RC.device)
+    """The sources that take any of the batch's own texts or pictures, which have these ids."""
     return {
-        "similar": (sources.similar, lambda: drawn(even if scores_RC is None else scores_RC, wrong_RC)),
-        "mined": (sources.mined, lambda: drawn(even, wrong_RC & mined_RC)),
-        "random": (sources.random, lambda: drawn(even, wrong_RC)),
+        "similar": (sources.similar, lambda: _any(ids_C, wrong_RC, generator, scores_RC)),
+        "random": (sources.random, lambda: _any(ids_C, wrong_RC, generator)),
     }
+
+
+def _any(
+    ids_C: Tensor, allowed_RC: Tensor, generator: torch.Generator, scores_RC: Tensor | None = None
+) -> Tensor:
+    """[R] the id of one that is allowed, by a softmax of the scores, if there are any; NOBODY: none is."""
+    even = torch.zeros(allowed_RC.shape, device=allowed_RC.device)
+    place = draw(even if scores_RC is None else scores_RC, allowed_RC, generator)
+    return ids_C[place.clamp(min=0)].where(place >= 0, NOBODY)
 
 
 def _partners(

@@ -221,7 +221,7 @@ class RegionHead(nn.Module):
         """Cosines [S,1+K] of the box of each whole text with it and its negatives, and which there are."""
         whole = named.whole
         text, linked = named.text[whole], named.linked[whole] & usable
-        negatives = batch.neg_text[text]
+        negatives = torch.cat([batch.neg_text[text], batch.swapped[text]], 1)
         candidates = torch.cat([text[:, None], negatives.clamp(min=0)], 1)
         own = torch.cat([boxes, boxes.new_zeros(1, boxes.shape[1])])[_first(linked)]
         vectors = _unit(self.phrase(shared.text[candidates, 0]))

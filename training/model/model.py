@@ -111,6 +111,7 @@ def build(settings: Train, columns: list[Column], vocabulary: int, answers: int)
     shape = Shape(
         size.hidden, size.heads, size.dropout, fusion.alpha, fusion.layers, fusion.separate, fusion.repeats
     )
+    kind.check(shape)
     text = _text(size, vocabulary)
     picture = PictureEncoder(
         columns,

@@ -6,9 +6,9 @@ from training.config import TEXT, Itc, Itm, Region, Tasks, Train
 from training.model.tasks import TASKS
 from training.modules.filling import DROP
 
-SOURCES = {  # of a wrong one; wrong texts that are mined come by chance: pictures are mined, not their texts
+SOURCES = {  # of a wrong one
     "picture": ("similar", "mined", "random", "masked"),
-    "text": ("similar", "random", "swapped"),
+    "text": ("similar", "mined", "random", "swapped"),
 }
 
 
@@ -71,7 +71,7 @@ def _check_region(region: Region, settings: Train) -> None:
             "train.augment.token_dropout",
             "drops nothing for region, which reads all that its boxes cover",
             found=settings.augment.token_dropout,
-            fix="token_dropout: 0, or train the task in a run of its own",
+            fix="token_dropout: 0, or a run without the task (--set tasks.region=null)",
         )
     if not any((region.coarse, region.coarse_end, region.fine, region.fine_end)):
         raise ParamsError(
@@ -121,7 +121,10 @@ def _check_sources(itm: Itm, tasks: Tasks) -> None:
         )
     if sources.mined and not tasks.mined:
         raise ParamsError(
-            f"{place}.mined", "needs mined pictures in the batch", found=sources.mined, fix="itm.mined: 1"
+            f"{place}.mined",
+            "needs mined pictures and texts in the batch",
+            found=sources.mined,
+            fix="itm.mined: 1",
         )
     if sources.swapped and not itm.swapped:
         raise ParamsError(
@@ -129,4 +132,11 @@ def _check_sources(itm: Itm, tasks: Tasks) -> None:
             "needs changed texts in the batch",
             found=sources.swapped,
             fix="itm.swapped: 1",
+        )
+    if itm.swapped and not sources.swapped:
+        raise ParamsError(
+            "train.tasks.itm.swapped",
+            "asks for changed texts, which would be read and encoded and never taken for wrong ones",
+            found=itm.swapped,
+            fix="itm.sources.swapped: 1, or itm.swapped: 0",
         )

@@ -22,6 +22,7 @@ from training.optimizing.checkpoint import Sums
 from training.optimizing.gradient_sum import add_gradients
 from training.optimizing.tally import Tally
 from training.optimizing.task_gradients import TaskGradients
+from training.schedule import value_at
 
 
 class StepContext(Struct, frozen=True):
@@ -94,9 +95,10 @@ def _sum(losses: Mapping[str, Tensor]) -> Tensor:
 
 
 def weight_at(options: Weighted, step: int, steps: int) -> float:
-    """A task's weight: risen in a straight line over its share of the run, then as it is set."""
+    """A task's weight: as it is set for that part of the run, and on the line to there while it rises."""
+    weight = value_at(options.weight, options.weight_end, step / max(1, steps - 1))
     rising = options.rise * steps
-    return options.weight * min(1.0, (step + 1) / rising) if rising else options.weight
+    return weight * min(1.0, (step + 1) / rising) if rising else weight
 
 
 def count(sums: Sums, outcomes: Mapping[str, Outcome]) -> None:

@@ -51,6 +51,12 @@ class Source(Struct, frozen=True):
         """The tar that holds the negatives of a record shard."""
         return self.folder.parent / NEGATIVES / shard.name if self.beside else shard
 
+    @property
+    def mined_there(self) -> bool:
+        """Whether there are mined negatives."""
+        beside = self.folder.parent / NEGATIVES / manifest.NAME
+        return self.negatives is not None if self.beside is None else beside.is_file()
+
     def mining(self) -> NegativesManifest | None:
         """What is known of the negatives; None where no manifest tells of them."""
         folder = self.folder.parent / NEGATIVES

@@ -13,7 +13,7 @@ examples:
   python -m training.fit --shards data                         a folder: its training shards
   python -m training.fit --shards data/gqa-000.tar data/gqa-001.tar
   python -m training.fit --set optim.epochs=20 fusion.kind=none   other settings, for this run only
-  python -m training.fit --preset pretrain --run runs/first    itc and itm, see training/presets/
+  python -m training.fit --preset pretrain --run runs/first    itc, itm, region: see training/presets/
   python -m training.fit --preset vqa --init runs/first        then questions, from their weights
   python -m training.fit --blind                               the model that never looks
   python -m training.fit --plan                                what a step reads, how long, which keys

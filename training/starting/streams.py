@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 
+from msgspec import structs
+
 from training.batching import synonyms
-from training.batching.needs import need
-from training.config import Train
+from training.batching.needs import Need, need
+from training.config import Tasks, Train
 from training.distributed import ALONE, World
 from training.optimizing.checkpoint import State
 from training.shards import ShardSet
@@ -27,7 +29,7 @@ def _rows(shards: ShardSet, settings: Train) -> Callable[..., Stream]:
     return partial(
         Stream,
         shards,
-        list(settings.tasks.chosen),
+        needs(settings.tasks),
         max_tokens=settings.model.max_tokens,
         tokenizer=pretrained_text.tokenizer(settings.model.text),
         threads=settings.threads,
@@ -39,6 +41,7 @@ def _rows(shards: ShardSet, settings: Train) -> Callable[..., Stream]:
         max_skipped=settings.max_skipped,
         text_negatives=settings.tasks.region.negatives if settings.tasks.region else 0,
         swaps=settings.tasks.swapped,
+        near_texts=settings.tasks.near_texts,
         named=settings.tasks.hides_named,
     )
 
@@ -74,3 +77,11 @@ def _held_out_rows(part: Callable[..., Stream], settings: Train) -> Stream:
     )
     held.stop = len(held)
     return held
+
+
+def needs(tasks: Tasks) -> dict[str, Need]:
+    """The rows of the chosen tasks; changed texts are asked for by those alone that look at some."""
+    return {
+        name: structs.replace(need(name), swaps=bool(getattr(options, "swapped", 0)))
+        for name, options in tasks.chosen.items()
+    }

@@ -17,6 +17,10 @@ from training.modules.compaction import All, Kept
 from training.modules.filling import DROP, Filling
 from training.modules.pooling import masked_mean
 
+ColumnTokens = tuple[
+    Kept | All, Tensor, Tensor
+]  # what goes on of a column: which, its tokens, which may be looked at
+
 
 class Column(Struct, frozen=True):
     """The shape of a feature column: its grid, CLS and width."""
@@ -135,31 +139,41 @@ class PictureEncoder(nn.Module):
         self.blank = nn.Parameter(torch.zeros(1, 1, hidden)) if not columns else None
         self.register_buffer("positions", _positions(columns, hidden), persistent=False)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Fused tokens [P,N,H] and which of them may be looked at [P,N]; [P,V,H] and [P,V] if compact."""
+    def forward(self, batch: Batch, fused: bool = True) -> tuple[Tensor, Tensor]:
+        """Fused tokens [P,N,H] and which of them may be looked at [P,N]; [P,V,H] and [P,V] if compact.
+
+        fused: False gives the first column's alone, as they would be without a second.
+        """
         if self.blank is not None:
             tokens = self.blank.expand(len(batch.keys), 1, -1)
             return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        first, *others = self.names
         streams = [
             self._stream(batch, *parts)
             for parts in zip(self.columns, self.normalizers, self.dropouts, self.fillings, strict=True)
         ]
         kept, tokens, seen = streams[0]
-        for name, (own, *stream), resample in zip(others, streams[1:], self.resamplers, strict=True):
-            second, mask = resample(*map(own.put_back, stream), batch.place[name], batch.place[first])
-            tokens = self._fuse(kept, tokens, second, seen, mask)
+        if fused:
+            tokens = self._join(batch, streams)
         return self.norm(tokens) + kept.codes(self.positions), seen
 
     def _stream(
         self, batch: Batch, column: Column, normalize: nn.Module, drop: nn.Module, fill: nn.Module
-    ) -> tuple[Kept | All, Tensor, Tensor]:
+    ) -> ColumnTokens:
         """A column's tokens that go on, what its mask hides replaced, and which may be looked at."""
         visible = drop(batch.visible[column.name])
         kept = Kept(visible, column.cls) if self.compact else All()
         tokens = normalize(kept.take(batch.tokens_of(column.name)))
         filled, seen = fill(tokens, kept.take(visible), kept.take(batch.hidden[column.name]))
         return kept, filled, seen
+
+    def _join(self, batch: Batch, streams: list[ColumnTokens]) -> Tensor:
+        """The first stream with the others, read at its places, fused into it."""
+        first, *others = self.names
+        kept, tokens, seen = streams[0]
+        for name, (own, *stream), resample in zip(others, streams[1:], self.resamplers, strict=True):
+            second, mask = resample(*map(own.put_back, stream), batch.place[name], batch.place[first])
+            tokens = self._fuse(kept, tokens, second, seen, mask)
+        return tokens
 
     def _fuse(self, kept: Kept | All, v: Tensor, c: Tensor, v_mask: Tensor, c_mask: Tensor) -> Tensor:
         """v: the tokens that go on, c [P,N,H]; what attends to c reads it also in places where v has none."""

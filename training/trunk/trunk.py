@@ -67,6 +67,11 @@ class Trunk(nn.Module):
         super().__init__()
         self.text, self.picture, self.text_fusion = text, picture, text_fusion
 
+    @property
+    def fuses(self) -> bool:
+        """Whether there are two inputs, and so a fusion of them."""
+        return self.picture.fusion is not None or self.text_fusion is not None
+
     def forward(self, batch: Batch) -> Shared:
         """Encode every text and picture once."""
         text, mask = self.text(batch.tokens, batch.token_mask)
