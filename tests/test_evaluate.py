@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from contract.errors import MismatchError, ParamsError, ShardError
-from contract.record import Record, Text
+from contract.record import Near, Record, Text, TextNegatives
 from training import evaluate, fit, run
 from training.batching.needs import Need, need
 from training.config import Masking
@@ -239,6 +239,33 @@ def test_the_mined_partner_is_another_picture_with_other_words(project):
     every_task.build(project / "copied", change=copied)
     one = structs.replace(held(), shards=open_shards(["copied/data"], ["vit", "esam"], split="val"))
     assert len(statement_sides(one)["mined"].own) == sum(false) - 1 > 0
+
+
+def nearest(number: int) -> int:
+    """The next of the held-out pictures whose statement is another."""
+    words = synthetic_tasks.quadrant(synthetic.cell(number))
+    others = [40 + (number - 40 + step) % 12 for step in range(1, 12)]
+    return next(other for other in others if synthetic_tasks.quadrant(synthetic.cell(other)) != words)
+
+
+def near(record: Record) -> dict[str, TextNegatives]:
+    """Of each statement of a held-out picture the nearest."""
+    number = int(record.id[1:])
+    if number < 40:
+        return {}
+    other = nearest(number)
+    return {f"{number}-where": TextNegatives(Near([synthetic.key(other)], [f"{other}-where"], [0.5]))}
+
+
+def test_the_mined_text_is_asked_of_the_picture_that_it_was_mined_for(project):
+    (project / "near").mkdir()
+    synthetic.build(project / "near", shards=2, change=every_task.with_all, false=near)
+    one = structs.replace(held(), shards=open_shards(["near/data"], ["vit", "esam"], split="val"))
+    pictures = shuffled(one.pictures(itm_scores.is_pair)["toy"], "toy")
+    by_number = {int(picture.key[1:]): picture for picture in pictures}
+    wrong = [odds(one, mine, by_number[nearest(int(mine.key[1:]))].texts[0]) for mine in pictures]
+    found = itm_scores.join(part["mined_text"] for part in itm_scores.judged(one, "toy", pictures))
+    np.testing.assert_allclose(found.wrong_text, wrong, rtol=1e-3, atol=1e-5)
 
 
 def odds(one: HeldOut, picture: Picture, text: Text) -> float:

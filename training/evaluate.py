@@ -43,8 +43,8 @@ examples:
 
 What stands beside a score: its chance, or where there is none another baseline. Of vqa: `blind`, a model
 trained without pictures; `shuffled_pictures`, this model with each question asked of another picture;
-`majority`, the most frequent training answer of each type. Of itm `swapped`: this model with another picture.
-Of mfm: the mean of the picture's visible tokens.
+`majority`, the most frequent training answer of each type. Of itm `swapped` and `mined_text`: this model with
+another picture. Of mfm: the mean of the picture's visible tokens.
 
 With GQA's own files: its scores, as eval.py computes them. Consistency looks up questions that only the
 `all` files hold, so it needs those, and shards that were built of them. Grounding is left out.

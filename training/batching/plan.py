@@ -87,9 +87,7 @@ class Planner:
         self._counted: Span | None = None  # the last whose negatives are in these numbers
         self._lookups: dict[str, Lookup] = {}
         self._json = lru_cache(maxsize=None)(self._open_json)
-        self.mined = (
-            Mined(shards, tars, max(negatives, near_texts)) if negatives or swaps or near_texts else None
-        )
+        self.mined = Mined(shards, tars, negatives) if negatives or swaps or near_texts else None
 
     def plan(self, span: Span) -> Plan:
         """The batch of one dataset's rows, without those that are known to be damaged."""

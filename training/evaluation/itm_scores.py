@@ -1,13 +1,14 @@
 """Matching, a side at a time: texts with their own picture, with a wrong one, and pictures with a wrong text.
 
 random: the pictures stand in a random order that is always the same, and the wrong partner of each is the
-next. mined: the nearest picture of negatives/. swapped: the text with one thing changed, of the same folder,
-in all and by what was changed. What may be true after all (copies, the same words) is left out.
+next. mined: the nearest picture of negatives/; mined_text: the nearest text there. swapped: the text with
+one thing changed, of the same folder, in all and by what was changed. What may be true after all (copies,
+the same words) is left out.
 
 Legend: R texts of the task, P pictures, N pairs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -34,7 +35,7 @@ Said = Mapping[str, Mapping[str, str]]  # a picture's key → its texts, by thei
 class Sides(Struct):
     """Log-odds [N] of a match: of texts with their own picture, and of wrong pairs with these.
 
-    elsewhere, changed_elsewhere: such texts and changed ones with another picture, which tells what the
+    elsewhere, changed_elsewhere: such texts and the wrong ones with another picture, which tells what the
     wording alone gives away.
     """
 
@@ -62,7 +63,7 @@ def score(held: HeldOut, _wanted: Wanted) -> Scored | str:
     """Accuracy of each side, and accuracy and AUC of each kind of wrong pair against the true ones.
 
     A model that sees no picture gives both sides of `random` and `mined` the same texts, so it is at 0.5;
-    of `swapped` the baseline is this model, asked about another picture.
+    of `swapped` and `mined_text` the baseline is this model, asked about another picture.
     """
     found = {name: _sections(held, name, some) for name, some in held.pictures(is_pair).items()}
     return scored("itm", found)
@@ -79,15 +80,17 @@ def _sections(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Secti
 def judged(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Iterable[dict[str, Sides]]:
     """Batch by batch, the log-odds of each kind of pair that the batch has."""
     head = cast(ItmHead, held.model.heads["itm"])
-    mined = {"negatives": 1, "swaps": SWAPS} if held.shards.source.mined_there else {}
+    need = Need(None, is_pair, swaps=True, near=True)
+    mined = {"negatives": 1, "near_texts": 1, "swaps": SWAPS} if held.shards.source.mined_there else {}
     said = {one.key: {text.id: text.text for text in one.texts} for one in pictures}
     rows = ring(pictures, held.batch)
-    for batch in held.batches("itm", dataset, rows, Need(None, is_pair, swaps=True), held.batch + 1, **mined):
+    for batch in held.batches("itm", dataset, rows, need, held.batch + 1, **mined):
         shared = held.model.trunk(batch)
         ours = around(batch)
         yield {
             "random": random_pairs(head, shared, ours),
             **(mined_pairs(head, shared, batch, ours, said) if mined else {}),
+            **(mined_texts(head, shared, batch, ours) if mined else {}),
             **(swapped_pairs(head, shared, batch, ours) if mined else {}),
         }
 
@@ -128,28 +131,43 @@ def mined_pairs(head: ItmHead, shared: Shared, batch: Batch, ours: Around, said:
     return {"mined": Sides(own, wrong_picture=log_odds(head, shared, text, near[there]))}
 
 
-def swapped_pairs(head: ItmHead, shared: Shared, batch: Batch, ours: Around) -> dict[str, Sides]:
-    """Each text that has changed ones with these; a true one counts once for each of its changes.
+def mined_texts(head: ItmHead, shared: Shared, batch: Batch, ours: Around) -> dict[str, Sides]:
+    """Each text with the nearest of another picture, where one was mined."""
+    false, sides = _false_texts(head, shared, ours, batch.near_text)
+    return {"mined_text": sides(np.ones(len(false), np.bool_))}
 
-    Elsewhere is the next picture, where the text is false of it.
-    """
-    of, column = (batch.swapped[ours.text] >= 0).nonzero(as_tuple=True)
-    apart, changed = ours.false[of].cpu().numpy(), batch.swapped[ours.text[of], column]
-    here, elsewhere = (
-        [log_odds(head, shared, words, picture) for words in (ours.text[of], changed)]
-        for picture in (ours.picture[of], ours.next_picture[of])
-    )
+
+def swapped_pairs(head: ItmHead, shared: Shared, batch: Batch, ours: Around) -> dict[str, Sides]:
+    """Each text that has changed ones with these, in all and by what was changed."""
+    changed, sides = _false_texts(head, shared, ours, batch.swapped)
     kind = batch.kind[changed].cpu().numpy()
     kinds = {"swapped": kind >= 0} | {f"swapped_{KINDS[one]}": kind == one for one in np.unique(kind)}
-    return {
-        name: Sides(
-            here[0][of_kind],
-            wrong_text=here[1][of_kind],
-            elsewhere=elsewhere[0][of_kind & apart],
-            changed_elsewhere=elsewhere[1][of_kind & apart],
+    return {name: sides(of_kind) for name, of_kind in kinds.items()}
+
+
+def _false_texts(
+    head: ItmHead, shared: Shared, ours: Around, false_TK: Tensor
+) -> tuple[Tensor, Callable[[Flags], Sides]]:
+    """The false texts [N] in these rows, and what is found of any of them; a true text counts once for each.
+
+    Elsewhere is the next picture, where the true text is false of it.
+    """
+    of, column = (false_TK[ours.text] >= 0).nonzero(as_tuple=True)
+    apart, false = ours.false[of].cpu().numpy(), false_TK[ours.text[of], column]
+    here, elsewhere = (
+        [log_odds(head, shared, words, picture) for words in (ours.text[of], false)]
+        for picture in (ours.picture[of], ours.next_picture[of])
+    )
+
+    def sides(some: Flags) -> Sides:
+        return Sides(
+            here[0][some],
+            wrong_text=here[1][some],
+            elsewhere=elsewhere[0][some & apart],
+            changed_elsewhere=elsewhere[1][some & apart],
         )
-        for name, of_kind in kinds.items()
-    }
+
+    return false, sides
 
 
 def log_odds(head: ItmHead, shared: Shared, text: Tensor, picture: Tensor) -> Scores:
