@@ -146,7 +146,7 @@ def test_a_mined_text_that_its_picture_does_not_have_is_an_error_with_its_fix(tm
         change=statements.stated,
         false=lambda record: said if record.id == "p0000" else {},
     )
-    with pytest.raises(ShardError, match=r"(?s)p0001 has no text nowhere.*mine again"):
+    with pytest.raises(ShardError, match=r"(?s)p0001\.json: has no text nowhere.*mine again"):
         statements.batches(tmp_path, 1, 8, near_texts=1)
 
 
@@ -163,6 +163,34 @@ def test_a_damaged_record_gives_no_mined_text_and_the_next_one_does(tmp_path):
     words = [synthetic.WORDS.index(word) for word in statements.said(synthetic.picture(int(second[1:])))]
     assert first not in batch.keys and batch.tokens[row][batch.token_mask[row]].tolist() == words
     assert len(stream.left_out()) == 1
+
+
+def test_a_mined_text_does_not_hang_on_what_was_found_damaged_before(tmp_path):
+    """Of a picture whose features cannot be read the words still can: else it mattered who had read what."""
+    statements.build(tmp_path, train=8, shards=8)
+    opened = open_shards([str(tmp_path / "data")], ["vit", "esam"])
+    options = {"batch": 1, "shuffle": "none", "near_texts": 1, "on_error": "skip"}
+    fresh, knowing = (
+        next(iter(Stream(opened, ["itm"], **options, skipped=skipped))) for skipped in ([], ["1:0"])
+    )
+    assert statements.mined(0, train=8)["0-where"].near.key[0] == "p0001"
+    assert torch.equal(fresh.tokens, knowing.tokens) and torch.equal(fresh.near_text, knowing.near_text)
+
+
+def test_a_mined_text_has_the_role_of_the_text_that_it_is_mined_for(tmp_path):
+    near = Near(key=["p0001", "p0002"], text=["1-0", "2-where"], score=[0.9, 0.8])
+    synthetic.build(
+        tmp_path,
+        train=8,
+        change=statements.stated,
+        false=lambda record: {"0-where": TextNegatives(near)} if record.id == "p0000" else {},
+    )
+    batch = statements.batches(tmp_path, 1, 8, near_texts=1)[0]
+    row = batch.near_text[batch.text_id.index("0-where"), 0]
+    words = statements.said(synthetic.picture(2))
+    assert batch.tokens[row][batch.token_mask[row]].tolist() == [
+        synthetic.WORDS.index(word) for word in words
+    ]
 
 
 def test_only_a_task_that_draws_them_has_mined_texts(shards):

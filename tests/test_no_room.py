@@ -16,6 +16,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 import synthetic
+import torch
 
 from contract import index, manifest, tar
 from contract.errors import NoRoomError, ShardError, run_command, unreadable
@@ -24,7 +25,8 @@ from data_pipeline import engine
 from data_pipeline.pictures import scanning
 from data_pipeline.reading import small_file
 from data_pipeline.shards import shard_reader, verifying
-from training import shards
+from training import fit, shards
+from training.optimizing import device
 from training.reading import sources, unlisted
 from training.reading.tars import Tars
 from training.shards import open_shards
@@ -258,3 +260,23 @@ def test_a_lack_of_memory_in_a_thread_of_the_reader_reaches_the_command(
     with pytest.raises(MemoryError):
         list(cramped)
     assert not cramped.left_out()
+
+
+def test_a_model_for_which_there_is_no_memory_is_said(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(own)
+    with pytest.raises(
+        NoRoomError, match=r"memory: is not enough[\s\S]*allocate \d+ bytes[\s\S]*optim\.batch"
+    ):
+        fit.main(["--run", "runs/a", "--set", "model={hidden: 8000000, heads: 1}"])
+
+
+def test_another_error_of_torch_keeps_its_own_words() -> None:
+    with pytest.raises(RuntimeError, match="shape"), device.enough_memory():
+        torch.ones(2) @ torch.ones(3, 4)
+
+
+def test_the_memory_of_a_device_is_said_too() -> None:
+    said = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a capacity of 1 GiB"
+    expected = pytest.raises(NoRoomError, match=r"memory: is not enough[\s\S]*allocate 2\.00 GiB")
+    with expected, device.enough_memory():
+        raise torch.OutOfMemoryError(said)

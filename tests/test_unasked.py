@@ -99,3 +99,14 @@ def test_region_without_either_loss_is_refused(built, ends):
 def test_a_loss_that_comes_only_in_the_end_is_enough(built):
     built(None)
     train("--run", "runs/a", "--set", "tasks={region: {coarse: 0, fine: 0, coarse_end: 1}}", *SHORT)
+
+
+def of_one_picture(number: int, record: Record) -> Record:
+    """All are copies of one, so that no text is wrong of any."""
+    return replace(every_task.with_all(number, record), group="toy:0")
+
+
+def test_matching_without_a_single_wrong_pair_does_not_end_quietly(built):
+    built(of_one_picture)
+    with pytest.raises(TrainingError, match=r"train\.tasks\.itm[\s\S]*0 answers for itm/balanced"):
+        train("--run", "runs/a", "--set", "tasks={itm: {}}", *SHORT)

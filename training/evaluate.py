@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+@device.enough_memory()
 def main(arguments: list[str]) -> None:
     """Open the run and the split, score every task, write and print what they give."""
     options = parser().parse_args(arguments)

@@ -17,6 +17,7 @@ from training.starting.preparing import prepare
 from training.starting.session import Session, shared_session
 
 
+@device.enough_memory()
 def main(arguments: list[str]) -> int:
     """Open or make the run, open its shards, train."""
     options, world = parser().parse_args(arguments), distributed.find()

@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+@device.enough_memory()
 def main(arguments: list[str]) -> None:
     """Encode the picture, answer, print the likeliest answers."""
     options = parser().parse_args(arguments)

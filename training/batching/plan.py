@@ -17,6 +17,7 @@ from training.batching.faults import Fault, Faults, all_read, attempt
 from training.batching.lookup import Lookup
 from training.batching.mined import Mined, swaps
 from training.batching.mixture import Span
+from training.batching.near_texts import Candidates, NearTexts
 from training.batching.needs import Need
 from training.batching.order import Order, choose_texts
 from training.reading.members import Member, Reader, decode_record
@@ -81,12 +82,12 @@ class Planner:
         self.seed, self.datasets, self.faults = seed, datasets, faults
         self.orders = [Order(of.counts, seed=seed, shuffle=shuffle, window=window) for of in datasets]
         self.texts_per_image, self.negatives, self.swaps = texts_per_image, negatives, swaps
-        self.near_texts = near_texts
         self._change, self.reworded = change, 0
         self.wanted = self.unresolved = 0  # negatives asked for, and not among the given shards
         self._counted: Span | None = None  # the last whose negatives are in these numbers
         self._lookups: dict[str, Lookup] = {}
         self._json = lru_cache(maxsize=None)(self._open_json)
+        self._near_texts = NearTexts(near_texts, tars, self._json, shards.vocabulary, faults)
         self.mined = Mined(shards, tars, negatives) if negatives or swaps or near_texts else None
 
     def plan(self, span: Span) -> Plan:
@@ -102,13 +103,12 @@ class Planner:
         mined = all_read(attempt(self._negatives, place, anchor=True) for place in places)
         found = [self._find(place, of.pictures.key) for place, of in zip(places, mined, strict=True)]
         near = [self._readable(neighbours)[: self.negatives] for neighbours in found]
-        said = [
-            self._texts_near(entry.text, places[entry.picture], mined[entry.picture])
-            for entry in chosen
-            if self.near_texts
-        ]
+        asking = [entry for entry in chosen if self._asks_near(entry.text)]
+        said = [self._said_near(entry.text, places[of := entry.picture], mined[of]) for entry in asking]
         self._count(span, found, [[place for place, _ in of_text] for of_text in said])
-        self._add_near(chosen, said)
+        near_texts = self._near_texts.of([entry.text for entry in asking], said)
+        for entry, of_text in zip(asking, near_texts, strict=True):
+            entry.near = of_text
         for entry in chosen if self.swaps else ():
             of = entry.picture
             entry.swapped = self._swapped(entry.text, mined[of], keys[of], epochs[of])
@@ -214,39 +214,21 @@ class Planner:
         """Those that are among the given shards and can be read."""
         return [near for near in neighbours if near and near not in self.faults]
 
-    def _texts_near(self, text: Text, anchor: Place, found: Negatives) -> list[tuple[Place | None, str]]:
-        """(picture, id) of what was mined for a text, if a task asks for it; None: not among the shards."""
-        if text.id not in found.texts or not any(need.near and need.usable(text) for need in self.needs):
-            return []
-        near = found.texts[text.id].near
+    def _asks_near(self, text: Text) -> bool:
+        """Whether a task asks for what was mined for a text."""
+        return bool(self._near_texts.take) and any(need.near and need.usable(text) for need in self.needs)
+
+    def _said_near(self, text: Text, anchor: Place, found: Negatives) -> Candidates:
+        """What was mined for a text."""
+        near = found.texts[text.id].near if text.id in found.texts else Near()
         return list(zip(self._find(anchor, near.key), near.text, strict=True))
-
-    def _add_near(self, chosen: Sequence[Chosen], said: Sequence[Sequence[tuple[Place | None, str]]]) -> None:
-        """To each text the first of its mined ones that can be read, out of the records of their pictures."""
-        readable = [[(at, text) for at, text in of if at and at not in self.faults] for of in said]
-        taken = [of_text[: self.near_texts] for of_text in readable]
-        pictures = list(dict.fromkeys(place for of_text in taken for place, _ in of_text))
-        records = dict(zip(pictures, self._records(pictures), strict=True))
-        for entry, of_text in zip(chosen, taken, strict=False):
-            entry.near = [self._said(records[place], place, text) for place, text in of_text]
-
-    def _said(self, record: Record, place: Place, wanted: str) -> Text:
-        """The text of that id in a record."""
-        for text in record.texts:
-            if text.id == wanted:
-                return text
-        raise ShardError(
-            self.shards.shards[place.shard].path,
-            f"{self.key(place)} has no text {wanted}, which the negatives name",
-            fix="mine again (dvc repro negatives)",
-        )
 
     def _count(self, span: Span, pictures: Neighbours, texts: Neighbours) -> None:
         """The neighbours of a batch, once, however often damage makes it be planned again."""
         if span == self._counted:
             return
         self._counted = span
-        for most, found in ((self.negatives, pictures), (self.near_texts, texts)):
+        for most, found in ((self.negatives, pictures), (self._near_texts.take, texts)):
             for neighbours in found:
                 wanted = min(most, len(neighbours))
                 self.wanted += wanted

@@ -1,12 +1,15 @@
-"""Where tensors live, and in what precision."""
+"""Where tensors live, in what precision, and what to say where there is no room for them."""
 
-from contextlib import AbstractContextManager, nullcontext
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from contract.errors import ParamsError
+from contract.errors import NoRoomError, ParamsError
 
 KINDS = ("cpu", "cuda")  # that training is tried on
+REFUSED = "can't allocate memory"  # in what torch raises on a CPU, which has no class of its own
 
 
 def choose(name: str) -> torch.device:
@@ -36,3 +39,17 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     if precision == "bfloat16" or (precision == "auto" and able):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """NoRoomError where torch cannot have the memory that it asks for."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and REFUSED not in str(error):
+            raise
+        fix = "lower optim.batch or raise optim.accumulate (of evaluate: --batch); model.checkpointing: true"
+        asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
+        said = asked and asked[0]
+        raise NoRoomError("memory", "is not enough for these tensors", found=said, fix=fix) from None
