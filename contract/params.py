@@ -145,7 +145,7 @@ class Encoder(Strict, frozen=True):
     allow_demo_weights: bool = False
 
 
-class Selection(Strict, frozen=True):
+class Ranks(Strict, frozen=True):
     """Which neighbours become negatives; names as in sentence-transformers' `mine_hard_negatives`.
 
     Ranks and scores (cosines) are of what is left when all that is known to be no negative has gone.
@@ -156,13 +156,24 @@ class Selection(Strict, frozen=True):
     range_max: Positive = 32  # ranks that are looked at
     min_score: float | None = None
     max_score: float | None = None
+    sampling_strategy: Literal["top", "random", "balanced"] = "top"
+
+
+class Selection(Ranks, frozen=True):
+    """Of pictures."""
+
     sampling_strategy: Literal["top", "random"] = "top"
 
 
-class TextSelection(Selection, frozen=True):
-    """The same for texts (statements, captions, phrases), which are changed into false ones as well."""
+class TextSelection(Ranks, frozen=True):
+    """Of texts (statements, captions, phrases), which are changed into false ones as well.
+
+    balanced: drawn so that what is said often is named as often. The nearest alone are the same few texts for
+    many, and a model learns to tell these by their words, without a picture.
+    """
 
     num_negatives: Positive = 4
+    sampling_strategy: Literal["top", "random", "balanced"] = "balanced"
     encoder: str = TFIDF  # or a text encoder of transformers: a folder under weights/, or a name on the hub
     dimensions: Positive = 256  # of a text's TF-IDF vector, a power of two
     # A neighbour's cosine with the picture lies below that of the picture's own text by this much, or by this

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from contract.params import Selection, TextSelection
 from data_pipeline.negatives import tfidf
-from data_pipeline.negatives.neighbours import NONE, nearest
+from data_pipeline.negatives.neighbours import NONE, Found, nearest
 from data_pipeline.negatives.selection import order
-from data_pipeline.negatives.text_neighbours import Sentences, candidates, draws, sentences
+from data_pipeline.negatives.text_neighbours import Sentences, candidates, draws, sentences, weights
 from data_pipeline.negatives.wording import plain
 
 some_words = st.lists(st.sampled_from(["red", "ball", "cube", "on", "left"]), min_size=1, max_size=6)
@@ -37,7 +37,14 @@ def named(
     near = nearest(vectors, np.arange(len(vectors)), 8)
     row = found.table["text"].to_list().index(anchor)
     rng = np.random.default_rng(0)
-    left, counts = candidates(found, near, np.array([row]), settings or TextSelection(), rng)
+    left, counts = candidates(
+        found,
+        near,
+        np.array([row]),
+        settings or TextSelection(sampling_strategy="top"),
+        rng,
+        weights(found, near),
+    )
     assert (left.rows[0] != NONE).sum() == left.count[0]
     return [found.table["text"][int(at)] for at in left.rows[0, : left.count[0]]], dict(counts)
 
@@ -143,3 +150,30 @@ def test_random_draws_say_which_are_known_to_be_true() -> None:
     rows, scores, true = draws(found, vectors, anchors, np.random.default_rng(0))
     assert (true == np.isin(rows, [0, 1])).all() and 0 < true.mean() < 1
     assert scores[rows == 0] == pytest.approx(1)
+
+
+def hub(texts: int, depth: int) -> tuple[Sentences, Found]:
+    """Texts of as many pictures, each with the first of them as its nearest and any others behind it."""
+    said = sentences(table(*((f"g{n}", f"t{n}", f"word{n}") for n in range(texts))), asked())
+    rng = np.random.default_rng(0)
+    others = np.array(
+        [rng.permutation([n for n in range(1, texts) if n != of])[:depth] for of in range(texts)]
+    )
+    rows = np.concatenate([np.zeros((texts, 1), np.int64), others], axis=1)
+    rows[0, 0] = NONE
+    return said, Found(rows, np.where(rows == NONE, 0.0, np.linspace(1, 0, depth + 1)))
+
+
+def named_first(strategy: str) -> np.ndarray:
+    """How often each text is the first candidate of another."""
+    said, found = hub(texts=200, depth=16)
+    settings = TextSelection(sampling_strategy=strategy)  # type: ignore[arg-type]
+    random, everything = np.random.default_rng(1), np.arange(200)
+    left, _ = candidates(said, found, everything, settings, random, weights(said, found))
+    return np.bincount(left.rows[:, 0], minlength=200)
+
+
+def test_a_text_that_is_near_to_all_is_not_named_by_all() -> None:
+    """Each is true once: what is named far more often than that could be told by its words."""
+    assert named_first("top")[0] == 199
+    assert named_first("balanced")[0] < 10 > named_first("balanced")[1:].max()

@@ -68,10 +68,13 @@ class MinedPictures:
 
 @dataclass(frozen=True)
 class MinedTexts:
-    """Neighbours of the texts, and random ones beside. drawn: [T] a row of the texts, or NONE."""
+    """Neighbours of the texts, and random ones beside. drawn: [T] a row of the texts, or NONE. weights: [U]
+    of the different texts, as `text_neighbours.weights` gives them.
+    """
 
     sentences: Sentences
     found: Found
+    weights: Scores
     certificate: Certificate
     drawn: Rows
     chances: Scores
@@ -126,6 +129,7 @@ def mine_texts(
     return MinedTexts(
         sentences=sentences,
         found=found,
+        weights=text_neighbours.weights(sentences, found),
         certificate=certificate,
         drawn=drawn,
         chances=chances,
@@ -164,7 +168,7 @@ def tasks(
         anchors = np.flatnonzero((table["shard"] == shard).to_numpy())
         random = place.random(f"candidates of {shard}")
         candidates, passed = text_neighbours.candidates(
-            texts.sentences, texts.found, anchors, settings.text, random, texts.margins
+            texts.sentences, texts.found, anchors, settings.text, random, texts.weights, texts.margins
         )
         counts += passed
         drawn = texts.drawn[anchors]

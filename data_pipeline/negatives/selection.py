@@ -8,19 +8,23 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.params import Selection
+from contract.params import Ranks
 from data_pipeline.negatives.neighbours import Rows, Scores
 
 Mask = NDArray[np.bool_]
 
 
 def order(
-    scores_QK: Scores, allowed_QK: Mask, settings: Selection, random: np.random.Generator
+    scores_QK: Scores,
+    allowed_QK: Mask,
+    settings: Ranks,
+    random: np.random.Generator,
+    weight_QK: Scores | None = None,
 ) -> tuple[Rows, Rows, Counter[str]]:
     """([Q,K] columns, those that may be taken first; [Q] how many these are; how many each option passed by).
 
     allowed: what is there, and is not known to be no negative. Among equals of one query the nearest comes
-    first, or, with sampling_strategy "random", any.
+    first, or, with sampling_strategy "random", any; with "balanced" any, by these weights.
     """
     rank_QK = allowed_QK.cumsum(1) - 1
     in_range_QK = (rank_QK >= settings.range_min) & (rank_QK < settings.range_max)
@@ -33,7 +37,10 @@ def order(
     for name, out_QK in passed.items():
         counts[name] += int((left_QK & out_QK).sum())
         left_QK = left_QK & ~out_QK
-    if settings.sampling_strategy == "random":
+    if settings.sampling_strategy == "balanced":
+        assert weight_QK is not None
+        place_QK = random.exponential(size=scores_QK.shape) / weight_QK  # the earliest, by its rate
+    elif settings.sampling_strategy == "random":
         place_QK = random.random(scores_QK.shape)
     else:
         place_QK = np.broadcast_to(np.arange(scores_QK.shape[1], dtype=np.float64), scores_QK.shape)

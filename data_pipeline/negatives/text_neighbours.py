@@ -111,9 +111,13 @@ def candidates(
     anchors_A: Rows,
     settings: TextSelection,
     random: np.random.Generator,
+    weight_U: Scores,
     margins: Margins | None = None,
 ) -> tuple[Candidates, Counter[str]]:
-    """What is left of the anchors' neighbours, and what the filters took. found: of the different texts."""
+    """What is left of the anchors' neighbours, and what the filters took. found: of the different texts.
+
+    weight: see `weights`.
+    """
     own_A = sentences.said[anchors_A]
     near_AK, scores_AK = found.rows[own_A], found.cosines[own_A]
     counts: Counter[str] = Counter()
@@ -122,11 +126,27 @@ def candidates(
     for name, out_AK in filters.items():
         counts[name] += int((allowed_AK & out_AK).sum())
         allowed_AK &= ~out_AK
-    columns_AK, count_A, passed = order(scores_AK, allowed_AK, settings, random)
+    weight_AK = weight_U[np.maximum(near_AK, 0)]
+    columns_AK, count_A, passed = order(scores_AK, allowed_AK, settings, random, weight_AK)
     ordered_AK = np.take_along_axis(near_AK, columns_AK, 1)
     left_AK = np.arange(near_AK.shape[1]) < count_A[:, None]
     rows_AK = np.where(left_AK, _sayer(sentences, np.maximum(ordered_AK, 0), random), NONE)
     return Candidates(rows_AK, np.take_along_axis(scores_AK, columns_AK, 1), count_A), counts + passed
+
+
+def weights(sentences: Sentences, found: Found) -> Scores:
+    """[U] how often a text is said, for each time that it is among the neighbours of one that is said.
+
+    Drawn by these, a text is a neighbour about as often as it is true of a picture, so that its words alone
+    do not tell which it is here.
+    """
+    times_U = np.diff(sentences.edges)
+    there_UK = found.rows != NONE
+    near = np.bincount(
+        found.rows[there_UK], np.broadcast_to(times_U[:, None], found.rows.shape)[there_UK], len(times_U)
+    )
+    weight_U: Scores = times_U / np.maximum(near, 1)
+    return weight_U
 
 
 def known_true(sentences: Sentences, anchors_A: Rows, near_AK: Rows) -> dict[str, Mask]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from contract import codec, index
 from contract.errors import MismatchError, ShardError
-from contract.record import Negatives, NegText, Text
+from contract.record import Near, Negatives, NegText, Text
 from training.batching.order import choose_texts
 from training.reading.members import Member, Reader
 from training.reading.tars import Tars
@@ -46,6 +46,8 @@ class Mined:
 
     def _decoded(self, payload: memoryview, where: str) -> Negatives:
         found = codec.decode_negatives(payload, where)
+        for of in found.texts.values():
+            _check_pairs(of.near, where)
         if not all(self._known(text) for of in found.texts.values() for text in of.swapped):
             raise ShardError(where, "holds a token that the tokenizer does not know", fix="mine again")
         return found
@@ -61,6 +63,12 @@ class Mined:
                 check_facts(path, found, self._facts.shards)
         lean = found.only([MEMBER], path).lean(COLUMN_FIELDS, shard.index.names)
         return Member(path, lean, MEMBER)
+
+
+def _check_pairs(near: Near, where: str) -> None:
+    if near.text and len(near.text) != len(near.key):
+        problem = f"names {len(near.key)} pictures and {len(near.text)} texts of them"
+        raise ShardError(where, problem, fix="mine again (dvc repro negatives)")
 
 
 def swaps(found: Negatives, text: Text, take: int, seed: int, key: str, epoch: int) -> list[NegText]:

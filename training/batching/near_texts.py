@@ -13,7 +13,7 @@ from training.reading.members import Member, Reader, decode_record
 from training.reading.tars import Tars
 from training.shards import Place
 
-Candidates = Sequence[tuple[Place | None, str]]  # (picture, id of its text), nearest first; None: not there
+Candidates = Sequence[tuple[Place | None, str]]  # (picture, id of its text), in turn; None: not there
 
 
 class NearTexts:
@@ -26,18 +26,18 @@ class NearTexts:
         self._tars, self._json, self._vocabulary, self._faults = tars, json, vocabulary, faults
 
     def of(self, texts: Sequence[Text], candidates: Sequence[Candidates]) -> list[list[Text]]:
-        """For each text the nearest; Unreadable where a record is damaged that was not known to be.
+        """For each text the first; Unreadable where a record is damaged that was not known to be.
 
         Only texts of its own role: a wrong text could be told by being a phrase among captions.
         """
         known: dict[Place, Record | Fault] = {}
-        found = [self._nearest(text, of_text, known) for text, of_text in zip(texts, candidates, strict=True)]
+        found = [self._first(text, of_text, known) for text, of_text in zip(texts, candidates, strict=True)]
         damaged = [fault for fault in known.values() if isinstance(fault, Fault)]
         if new := [fault for fault in damaged if fault.place not in self._faults]:
             raise Unreadable(new)
         return found
 
-    def _nearest(self, text: Text, candidates: Candidates, known: dict[Place, Record | Fault]) -> list[Text]:
+    def _first(self, text: Text, candidates: Candidates, known: dict[Place, Record | Fault]) -> list[Text]:
         found: list[Text] = []
         for place, wanted in candidates:
             if place is None:

@@ -19,7 +19,7 @@ from training.batching.mined import Mined, swaps
 from training.batching.mixture import Span
 from training.batching.near_texts import Candidates, NearTexts
 from training.batching.needs import Need
-from training.batching.order import Order, choose_texts
+from training.batching.order import Order, choose_texts, in_turn
 from training.reading.members import Member, Reader, decode_record
 from training.reading.tars import Tars
 from training.shards import Place, ShardSet
@@ -104,7 +104,7 @@ class Planner:
         found = [self._find(place, of.pictures.key) for place, of in zip(places, mined, strict=True)]
         near = [self._readable(neighbours)[: self.negatives] for neighbours in found]
         asking = [entry for entry in chosen if self._asks_near(entry.text)]
-        said = [self._said_near(entry.text, places[of := entry.picture], mined[of]) for entry in asking]
+        said = [self._said_near(entry, places, mined, epochs) for entry in asking]
         self._count(span, found, [[place for place, _ in of_text] for of_text in said])
         near_texts = self._near_texts.of([entry.text for entry in asking], said)
         for entry, of_text in zip(asking, near_texts, strict=True):
@@ -218,10 +218,15 @@ class Planner:
         """Whether a task asks for what was mined for a text."""
         return bool(self._near_texts.take) and any(need.near and need.usable(text) for need in self.needs)
 
-    def _said_near(self, text: Text, anchor: Place, found: Negatives) -> Candidates:
-        """What was mined for a text."""
-        near = found.texts[text.id].near if text.id in found.texts else Near()
-        return list(zip(self._find(anchor, near.key), near.text, strict=True))
+    def _said_near(
+        self, entry: Chosen, places: Sequence[Place], mined: Sequence[Negatives], epochs: Sequence[int]
+    ) -> Candidates:
+        """What was mined for a text; by and by the epochs show everything."""
+        of, text = entry.picture, entry.text.id
+        near = mined[of].texts[text].near if text in mined[of].texts else Near()
+        candidates = list(zip(self._find(places[of], near.key), near.text, strict=False))
+        name, take = f"{self.key(places[of])} {text} near", self._near_texts.take
+        return [candidates[n] for n in in_turn(self.seed, name, epochs[of], len(candidates), take)]
 
     def _count(self, span: Span, pictures: Neighbours, texts: Neighbours) -> None:
         """The neighbours of a batch, once, however often damage makes it be planned again."""

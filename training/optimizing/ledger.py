@@ -56,7 +56,7 @@ class Ledger:
         """
         self._account = gather(state.sums, self._stream, self._world)
         self._stream.faults.check(self._account.skipped)
-        asked = sorted({*(state.asked or ()), *self._account.sums.means()})
+        asked = None if state.asked is None else sorted({*state.asked, *self._account.sums.means()})
         sums = self._account.sums if self._world.first and not due else Sums()
         return structs.replace(state, sums=sums, skipped=sorted(self._account.skipped), asked=asked)
 

@@ -62,7 +62,8 @@ def train(job: Job, model: FusionModel, stream: Stream, held: Stream | None, sta
                 state = _keep(job, model, optimizer, held if end_of_epoch else None, state, ledger)
             if count.asked:
                 break
-        asked = state.asked if state.step == steps else None
+        ended = state.step == steps or development.given_up(state, settings)
+        asked = state.asked if ended else None
         ledger.tell_end(settings.augment.synonyms > 0, unasked.measures(asked, settings.tasks))
     unasked.check(asked, settings.tasks)
     return state

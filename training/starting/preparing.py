@@ -36,7 +36,7 @@ def prepare(options: argparse.Namespace, world: World = ALONE) -> Prepared:
     settings, seed = read_settings(options)
     check_settings(settings, world)
     shards = opening.from_command(options, settings)
-    return over(shards, settings, seed, State(step=0, position=0), world)
+    return over(shards, settings, seed, State(step=0, position=0, asked=[]), world)
 
 
 def over(shards: ShardSet, settings: Train, seed: int, state: State, world: World) -> Prepared:

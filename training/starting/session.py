@@ -101,7 +101,7 @@ def _resume(folder: Path, overrides: list[str], world: World) -> Session:
     guards.check_shards(folder, stored.opened, guards.fingerprints(shards, settings))
     guards.check_words(folder, stored.words, settings.augment)
     last = _last_checkpoint(folder)
-    state = checkpoint.load_state(last) if last else State(step=0, position=0)
+    state = checkpoint.load_state(last) if last else State(step=0, position=0, asked=[])
     found = over(shards, settings, stored.seed, state, world)
     if last:
         checkpoint.load_model(last, found.model)
@@ -117,7 +117,7 @@ def _use_threads(threads: int) -> None:
 
 def _begin(options: argparse.Namespace, world: World) -> Session:
     """A new run. Its folder is made last, when nothing in the settings is left to be refused."""
-    new, state = prepare(options, world), State(step=0, position=0)
+    new, state = prepare(options, world), State(step=0, position=0, asked=[])
     if options.init:
         _print_init(options.init, *run.init_model(options.init, new.model, new.settings, new.shards))
     stored = _stored(options, new.settings, new.seed, new.shards)
