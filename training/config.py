@@ -315,8 +315,9 @@ class Train(Strict, frozen=True):
     """All of `train`. inputs: role → feature column; the first gives the grid; none is the blind model. The
     second may be `text`: each text is then fused with its picture.
 
-    development: share of the training pictures that is never trained on and chooses the best checkpoint. It
-    is drawn by key: a picture that another dataset holds under its own key may be trained on as that one's.
+    development: share of the training pictures whose texts are never trained on and that chooses the best
+    checkpoint. It is drawn by key: a picture that another dataset holds under its own key may be trained on
+    as that one's. Such a picture can be another's mined negative, the target of an edit, or of its image set.
     """
 
     tasks: Tasks = Tasks(vqa=Vqa())
