@@ -85,8 +85,16 @@ def test_mined_negatives_are_guarded_where_they_are_used(world: Path) -> None:
 
 
 def with_statements(_number: int, record: Record) -> Record:
+    """The answers to the questions, as statements."""
     for text in record.texts:
-        text.role, text.answer = "statement", None
+        said = text.answer or ""
+        text.role, text.text, text.tokens, text.answer = (
+            "statement",
+            said,
+            [synthetic.WORDS.index(said)],
+            None,
+        )
+        text.span_chars, text.span_tokens, text.span_regions = [], [], []
     return record
 
 
