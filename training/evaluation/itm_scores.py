@@ -1,7 +1,7 @@
 """Matching, a side at a time: texts with their own picture, with a wrong one, and pictures with a wrong text.
 
 random: the pictures stand in a random order that is always the same, and the wrong partner of each is the
-next. mined: the nearest picture of negatives/; mined_text: the nearest text there. swapped: the text with
+next. mined: the nearest picture of negatives/; mined_text: one of the texts there. swapped: the text with
 one thing changed, of the same folder, in all and by what was changed. What may be true after all (copies,
 the same words) is left out.
 
@@ -132,7 +132,7 @@ def mined_pairs(head: ItmHead, shared: Shared, batch: Batch, ours: Around, said:
 
 
 def mined_texts(head: ItmHead, shared: Shared, batch: Batch, ours: Around) -> dict[str, Sides]:
-    """Each text with the nearest of another picture, where one was mined."""
+    """Each text with one of those that were mined for it, where there are any."""
     false, sides = _false_texts(head, shared, ours, batch.near_text)
     return {"mined_text": sides(np.ones(len(false), np.bool_))}
 

@@ -9,7 +9,8 @@ import torch
 from contract.errors import NoRoomError, ParamsError
 
 KINDS = ("cpu", "cuda")  # that training is tried on
-REFUSED = "can't allocate memory"  # in what torch raises on a CPU, which has no class of its own
+# in what torch raises where it has no class of its own for it
+REFUSED = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 
 
 def choose(name: str) -> torch.device:
@@ -47,7 +48,8 @@ def enough_memory() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and REFUSED not in str(error):
+        known = isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in REFUSED)
+        if not known:
             raise
         fix = "lower optim.batch or raise optim.accumulate (of evaluate: --batch); model.checkpointing: true"
         asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
