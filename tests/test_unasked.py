@@ -10,6 +10,7 @@ from test_fit import stopped_run, train
 
 from contract.errors import ParamsError, TrainingError
 from contract.record import Record
+from training import fit
 from training.heads import region
 from training.optimizing import checkpoint
 
@@ -85,7 +86,7 @@ def test_a_run_that_did_not_note_what_was_asked_ends_as_ever(built):
     state = checkpoint.load_state(last)
     state.asked = None
     (last / "state.json").write_bytes(msgspec.json.encode(state))
-    train("--resume", "runs/a")
+    assert fit.main(["--resume", "runs/a"]) == 0
 
 
 @pytest.mark.parametrize("ends", ["", ", coarse_end: 0", ", fine_end: 0.0"])
@@ -99,6 +100,7 @@ def test_region_without_either_loss_is_refused(built, ends):
 def test_a_loss_that_comes_only_in_the_end_is_enough(built):
     built(None)
     train("--run", "runs/a", "--set", "tasks={region: {coarse: 0, fine: 0, coarse_end: 1}}", *SHORT)
+    assert len(logged("runs/a", "region/matching")) == 3
 
 
 def of_one_picture(number: int, record: Record) -> Record:
