@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from contract.errors import ParamsError
 from training.batching import order
-from training.batching.order import SHUFFLES, Order
+from training.batching.order import SHUFFLES, Order, choose_texts, turns
 
 seeds = st.integers(0, 2**32)
 counts = st.lists(st.integers(0, 20), min_size=1, max_size=8).filter(any)
@@ -77,3 +77,13 @@ def test_every_text_is_shown_within_the_promised_epochs(seed, key, texts, take):
 def test_an_unknown_order_names_the_nearest():
     with pytest.raises(ParamsError, match="did you mean 'global'"):
         Order([5], seed=0, shuffle="globl")
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_a_text_is_told_how_often_it_was_shown_before(texts, take):
+    seen = [0] * texts
+    for epoch in range(12):
+        rows = choose_texts(0, "picture", epoch, texts, take)
+        for row, turn in zip(rows, turns(epoch, texts, take), strict=True):
+            assert turn == seen[row]
+            seen[row] += 1

@@ -25,7 +25,7 @@ MEMBERS = 5  # of a CIRR image set without its reference
 class Chosen(Struct):
     """A text of a batch. picture: into the plan's anchors. target, members: pictures that an edit names.
     swapped: changes that make it false; near: texts of other pictures, mined for it; kind: what is false in
-    it, "" in a text of a record.
+    it, "" in a text of a record. turn: how often the text was shown before.
     """
 
     text: Text
@@ -35,6 +35,7 @@ class Chosen(Struct):
     swapped: list[NegText] = []
     near: list[Text] = []
     kind: str = ""
+    turn: int = 0
 
 
 FALSE: dict[str, Callable[[Chosen], Sequence[NegText | Text]]] = {  # field of the batch → what is false

@@ -71,7 +71,7 @@ def _check_pairs(near: Near, where: str) -> None:
         raise ShardError(where, problem, fix="mine again (dvc repro negatives)")
 
 
-def swaps(found: Negatives, text: Text, take: int, seed: int, key: str, epoch: int) -> list[NegText]:
-    """Up to `take` changes that make a text of a picture false; by and by the epochs show every one."""
+def swaps(found: Negatives, text: Text, take: int, seed: int, key: str, turn: int) -> list[NegText]:
+    """Up to `take` changes that make a text of a picture false; by and by every one is shown."""
     known = found.texts[text.id].swapped if text.id in found.texts else []
-    return [known[row] for row in choose_texts(seed, f"{key} {text.id}", epoch, len(known), take)]
+    return [known[row] for row in choose_texts(seed, f"{key} {text.id}", turn, len(known), take)]

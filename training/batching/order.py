@@ -86,6 +86,13 @@ def choose_texts(seed: int, key: str, epoch: int, texts: int, take: int) -> list
     return list(range(texts)) if take >= texts else in_turn(seed, key, epoch, texts, take)[:take]
 
 
+def turns(epoch: int, texts: int, take: int) -> list[int]:
+    """How often each text that `choose_texts` gives was shown before."""
+    if take >= texts:
+        return [epoch] * texts
+    return [place // texts for place in range(epoch * take, (epoch + 1) * take)]
+
+
 def in_turn(seed: int, key: str, epoch: int, texts: int, take: int) -> list[int]:
     """All of the texts, with those of an epoch in front and those of the next behind them."""
     permutation = rng(seed, "texts", key).permutation(texts)

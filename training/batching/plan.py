@@ -19,7 +19,7 @@ from training.batching.mined import Mined, swaps
 from training.batching.mixture import Span
 from training.batching.near_texts import Candidates, NearTexts
 from training.batching.needs import Need
-from training.batching.order import Order, choose_texts, in_turn
+from training.batching.order import Order, choose_texts, in_turn, turns
 from training.reading.members import Member, Reader, decode_record
 from training.reading.tars import Tars
 from training.shards import Place, ShardSet
@@ -95,23 +95,23 @@ class Planner:
         places, epochs = self.rows(span)
         records, keys = self._records(places), list(map(self.key, places))
         chosen = [
-            self._chosen(text, number, places[number])
+            self._chosen(text, number, places[number], turn)
             for number, record in enumerate(records)
-            for text in self._texts(record, keys[number], epochs[number])
+            for text, turn in self._texts(record, keys[number], epochs[number])
             if self._complete(text, places[number])
         ]
         mined = all_read(attempt(self._negatives, place, anchor=True) for place in places)
         found = [self._find(place, of.pictures.key) for place, of in zip(places, mined, strict=True)]
         near = [self._readable(neighbours)[: self.negatives] for neighbours in found]
         asking = [entry for entry in chosen if self._asks_near(entry.text)]
-        said = [self._said_near(entry, places, mined, epochs) for entry in asking]
+        said = [self._said_near(entry, places, mined) for entry in asking]
         self._count(span, found, [[place for place, _ in of_text] for of_text in said])
         near_texts = self._near_texts.of([entry.text for entry in asking], said)
         for entry, of_text in zip(asking, near_texts, strict=True):
             entry.near = of_text
         for entry in chosen if self.swaps else ():
             of = entry.picture
-            entry.swapped = self._swapped(entry.text, mined[of], keys[of], epochs[of])
+            entry.swapped = self._swapped(entry.text, mined[of], keys[of], entry.turn)
         self._reword(chosen, keys, epochs)
         named = _named(places, chosen, near)
         return Plan(
@@ -160,10 +160,12 @@ class Planner:
         known = self.shards.shards[shard]
         return Member(known.path, known.index, "json")
 
-    def _texts(self, record: Record, key: str, epoch: int) -> list[Text]:
+    def _texts(self, record: Record, key: str, epoch: int) -> list[tuple[Text, int]]:
+        """Those that are shown in an epoch, and how often each was before."""
         usable = list(filter(self._usable, record.texts))
         take = self.texts_per_image or len(usable)
-        return [usable[i] for i in choose_texts(self.seed, key, epoch, len(usable), take)]
+        rows = choose_texts(self.seed, key, epoch, len(usable), take)
+        return list(zip((usable[row] for row in rows), turns(epoch, len(usable), take), strict=True))
 
     def _reword(self, chosen: Sequence[Chosen], keys: Sequence[str], epochs: Sequence[int]) -> None:
         """Texts as they are shown; those with false texts beside them keep their words, which would tell."""
@@ -174,12 +176,12 @@ class Planner:
                 self.reworded += shown is not entry.text
                 entry.text = shown
 
-    def _chosen(self, text: Text, number: int, anchor: Place) -> Chosen:
+    def _chosen(self, text: Text, number: int, anchor: Place, turn: int) -> Chosen:
         """The text with the pictures that it names, where a task wants them."""
         if not self._has_target(text):
-            return Chosen(text, number)
+            return Chosen(text, number, turn=turn)
         members = [found for found in self._find(anchor, text.members) if found and found not in self.faults]
-        return Chosen(text, number, self._target(anchor, text), members)
+        return Chosen(text, number, self._target(anchor, text), members, turn=turn)
 
     def _has_target(self, text: Text) -> bool:
         return self._targets and bool(text.target)
@@ -204,11 +206,11 @@ class Planner:
             return Negatives(Near())
         return self.mined.read(self.shards.shards[place.shard], place.row)
 
-    def _swapped(self, text: Text, found: Negatives, key: str, epoch: int) -> list[NegText]:
+    def _swapped(self, text: Text, found: Negatives, key: str, turn: int) -> list[NegText]:
         """Changed texts, for a text of a task that asks for them."""
         if not any(need.swaps and need.usable(text) for need in self.needs):
             return []
-        return swaps(found, text, self.swaps, self.seed, key, epoch)
+        return swaps(found, text, self.swaps, self.seed, key, turn)
 
     def _readable(self, neighbours: Sequence[Place | None]) -> list[Place]:
         """Those that are among the given shards and can be read."""
@@ -218,15 +220,13 @@ class Planner:
         """Whether a task asks for what was mined for a text."""
         return bool(self._near_texts.take) and any(need.near and need.usable(text) for need in self.needs)
 
-    def _said_near(
-        self, entry: Chosen, places: Sequence[Place], mined: Sequence[Negatives], epochs: Sequence[int]
-    ) -> Candidates:
-        """What was mined for a text; by and by the epochs show everything."""
+    def _said_near(self, entry: Chosen, places: Sequence[Place], mined: Sequence[Negatives]) -> Candidates:
+        """What was mined for a text; by and by everything is shown."""
         of, text = entry.picture, entry.text.id
         near = mined[of].texts[text].near if text in mined[of].texts else Near()
         candidates = list(zip(self._find(places[of], near.key), near.text, strict=False))
         name, take = f"{self.key(places[of])} {text} near", self._near_texts.take
-        return [candidates[n] for n in in_turn(self.seed, name, epochs[of], len(candidates), take)]
+        return [candidates[n] for n in in_turn(self.seed, name, entry.turn, len(candidates), take)]
 
     def _count(self, span: Span, pictures: Neighbours, texts: Neighbours) -> None:
         """The neighbours of a batch, once, however often damage makes it be planned again."""
