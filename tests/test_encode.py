@@ -1,5 +1,6 @@
 """Command encode: one picture, as the column has it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from contract.errors import FuselineError, MismatchError, ShardError
 from contract.manifest import FeatureManifest
 from data_pipeline.__main__ import main
 from data_pipeline.features import feature_shard
+from data_pipeline.pictures.picture_files import decode_rgb
 from data_pipeline.shards import shard_reader
 
 COLUMN = Path("features/esam")
@@ -40,6 +42,8 @@ def test_a_picture_is_encoded_as_its_column_has_it(column: FeatureManifest) -> N
     stored = {key: codec.decode_array(content, key) for key, content, _ in rows}["p05"]
     assert (found.shape, found.dtype) == (stored.shape, stored.dtype)
     np.testing.assert_allclose(found, stored, atol=2e-3)
+    size = json.loads(Path("out/size.json").read_text())
+    assert decode_rgb(Path("out/picture.jpg")).shape == (size["height"], size["width"], 3)
 
 
 def test_params_need_not_name_the_encoder_any_more(column: FeatureManifest) -> None:

@@ -286,7 +286,7 @@ def test_a_run_with_it_goes_on_is_scored_and_keeps_what_it_needs(world, folder, 
     away = folder.rename(folder.with_name("away"))
     try:
         evaluate.main(["--run", "runs/whole"])
-        asked = single(run.open_run(Path("runs/whole")), Encoded({}, {}), "the red dog")
+        asked = single(run.open_run(Path("runs/whole")), Encoded({}, {}), "the red dog", "vqa")
         assert asked.tokens.tolist() == tokens(Path("runs/whole/text"), ["the red dog"])[0].tolist()
     finally:
         away.rename(folder)

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simplejpeg
-from PIL import Image
 
 from contract.errors import RawDataError
 from data_pipeline.pictures.picture_files import decode_rgb
+from data_pipeline.pictures.thumbnails import thumbnail
 from data_pipeline.report.verbatim import Verbatim
 
 Plain = dict[str, Any]
@@ -45,9 +44,7 @@ class Album:
 
 
 def _data_uri(pixels: np.ndarray[Any, Any], side: int) -> Verbatim:
-    small = Image.fromarray(pixels)
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    content = simplejpeg.encode_jpeg(np.ascontiguousarray(small), QUALITY, colorspace="RGB")
+    content = thumbnail(pixels, side, QUALITY)
     return Verbatim("data:image/jpeg;base64," + base64.b64encode(content).decode("ascii"))
 
 

@@ -23,6 +23,9 @@ from data_pipeline.features import encode
 from data_pipeline.features.stored_form import Absent, stored
 from data_pipeline.features.transforms import transform
 from data_pipeline.pictures.picture_files import Pixels, decode_rgb
+from data_pipeline.pictures.thumbnails import thumbnail
+
+SHOWN = 480  # longest side of picture.jpg, pixels
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +45,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write one file per manifest, and size.json: the picture's own width and height."""
+    """Write one file per manifest; size.json: the picture's own width and height; picture.jpg: to look at."""
     pixels = decode_rgb(args.image)
     height, width = pixels.shape[:2]
+    write_atomic(args.out / "picture.jpg", thumbnail(pixels, SHOWN))
     write_atomic(args.out / "size.json", msgspec.json.encode({"width": width, "height": height}))
     for path in args.manifest:
         column = manifest.load(path.parent if path.name == manifest.NAME else path, FeatureManifest)

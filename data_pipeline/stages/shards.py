@@ -25,7 +25,6 @@ from data_pipeline.tables import TABLES
 
 OUT = Path("data")
 CATALOGUE = Path("images/catalogue.parquet")
-JPEG_QUALITY = 85
 PARAMS = ("datasets", "boxes", "tokenizer", "seed")  # sections that shape a record; kept in the manifest
 REGIONS = ("picture", "region", "name", "crowd", "x0", "y0", "x1", "y1")
 TEXTS = (
@@ -171,16 +170,11 @@ def _samples(encoded: pl.DataFrame, thumbnails: int) -> Iterator[Sample]:
 
 
 def thumbnail(path: Path, side: int) -> bytes:
-    """A picture as JPEG, its longest side at most `side` pixels."""
-    import numpy as np
-    import simplejpeg
-    from PIL import Image
-
+    """A picture file as JPEG. What decodes pictures is loaded only where thumbnails are asked for."""
+    from data_pipeline.pictures import thumbnails
     from data_pipeline.pictures.picture_files import decode_rgb
 
-    picture = Image.fromarray(decode_rgb(path))
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(picture), JPEG_QUALITY, colorspace="RGB"))
+    return thumbnails.thumbnail(decode_rgb(path), side)
 
 
 def answers(settings: params.Params, catalogue: pl.DataFrame) -> list[str]:

@@ -1,7 +1,7 @@
 """Where itm looks: Grad-CAM over the attention of a text's tokens to the picture's (as BLIP-ITM, PNP-VQA).
 
-For use from Python, with a model of `training.run.trained_model`, whose picture tokens all stand on their
-places; no command calls it. A fusion may have mixed what lies on one place into another, so that a map of the
+`predict --map` draws it. For a model of `training.run.trained_model`, whose picture tokens all stand on their
+places. A fusion may have mixed what lies on one place into another, so that a map of the
 fused tokens is none of the picture: the default is the first column before a second is fused into it.
 
 Legend: N pairs, L tokens of a text with its summary, P pictures, Q queries of all texts of one, C picture
