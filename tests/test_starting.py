@@ -11,7 +11,7 @@ import synthetic
 import torch
 
 from contract import manifest
-from contract.errors import FuselineError, ParamsError, TrainingError
+from contract.errors import FuselineError, MismatchError, ParamsError, TrainingError
 from contract.manifest import DataManifest
 from contract.record import Record
 from contract.seeds import uniforms
@@ -115,6 +115,18 @@ def test_held_out_pictures_without_a_text_to_choose_the_best_by_are_refused(tmp_
             fit.main([*options, "--set", *both, "best=itc/picture_of_text"])
     assert not Path("runs").exists()
     train("by-answers", *both)
+
+
+def test_answers_of_which_none_is_asked_for_would_train_nothing(world):
+    known = manifest.load(Path("data"), DataManifest)
+    known.answers = ["zebra", "yes"]
+    manifest.save(Path("data"), known)
+    with pytest.raises(MismatchError, match="none of the 2 answers[^:]*found: .*left[^:]*expected: zebra, yes"):
+        train("never")
+    assert not Path("runs").exists()
+    known.answers.append("left")
+    manifest.save(Path("data"), known)
+    train("one-is-known")
 
 
 def test_a_best_of_nothing_ends_training(every):

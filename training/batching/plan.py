@@ -93,7 +93,7 @@ class Planner:
     def plan(self, span: Span) -> Plan:
         """The batch of one dataset's rows, without those that are known to be damaged."""
         places, epochs = self.rows(span)
-        records, keys = self._records(places), list(map(self.key, places))
+        records, keys = self.records(places), list(map(self.key, places))
         chosen = [
             self._chosen(text, number, places[number], turn)
             for number, record in enumerate(records)
@@ -119,7 +119,7 @@ class Planner:
             anchors=len(places),
             places=places + named,
             epochs=epochs + epochs[:1] * len(named),
-            records=records + self._records(named),
+            records=records + self.records(named),
             keys=keys + list(map(self.key, named)),
             chosen=chosen,
             near=near,
@@ -138,8 +138,11 @@ class Planner:
         sound = [number for number, place in enumerate(places) if not self.faults.bars(place)]
         return [places[number] for number in sound], [int(epochs[number]) for number in sound]
 
-    def _records(self, places: list[Place]) -> list[Record]:
-        """Decoded by this one thread, for Python runs no two; the system may read ahead of it."""
+    def records(self, places: list[Place]) -> list[Record]:
+        """Decoded by this one thread, for Python runs no two; the system may read ahead of it.
+
+        Unreadable where one is damaged.
+        """
         with Reader(self.tars) as reader:
             for place in places:  # what fails here fails again below, and is counted there
                 attempt(lambda at: reader.announce(self._json(at.shard), at.row), place)

@@ -1,8 +1,11 @@
 """What is refused before the run is made: settings by themselves, then with their rows and their model."""
 
-from contract.errors import ParamsError, ShardError, unknown_name
+from itertools import islice
+
+from contract.errors import MismatchError, ParamsError, ShardError, unknown_name
 from training.batching import masking
 from training.batching.eligible import texts_of
+from training.batching.faults import Unreadable
 from training.batching.needs import need
 from training.config import Train
 from training.distributed import World
@@ -13,6 +16,9 @@ from training.objectives import memory_bank
 from training.optimizing import loop, optim
 from training.optimizing.development import goal
 from training.stream import Stream
+
+LOOKED_AT = 100  # batches whose questions may all have answers that are not known
+SHOWN = 5  # answers that an error names
 
 
 def check_settings(settings: Train, world: World) -> None:
@@ -61,6 +67,8 @@ def check_run(settings: Train, model: FusionModel, stream: Stream, development: 
         task: texts_of(stream.shards, stream.datasets, need(task).counted) for task in settings.tasks.chosen
     }
     _check_texts(stream, texts)
+    if settings.tasks.vqa:
+        _check_answers(stream)
     if development is not None:
         _check_goal(settings, development)
     _check_banks(settings, stream, texts["region"] if settings.tasks.region else 0)
@@ -87,6 +95,28 @@ def _check_texts(stream: Stream, texts: dict[str, int | None]) -> None:
                 f"no picture has a text for {task}, which would be trained on nothing",
                 fix=f"take {task} out of train.tasks, or name shards that have such texts",
             )
+
+
+def _check_answers(stream: Stream) -> None:
+    """A vocabulary of other questions would train nothing: every answer would be unknown to it."""
+    known, asked = set(stream.shards.answers), dict[str, None]()
+    for span in islice(stream.spans(), LOOKED_AT):
+        places, _ = stream.planner.rows(span)
+        try:
+            records = stream.planner.records(places)
+        except Unreadable:  # said where it is read to be trained on
+            continue
+        asked |= {text.answer: None for record in records for text in record.texts if text.answer is not None}
+        if not known.isdisjoint(asked):
+            return
+    if asked:
+        raise MismatchError(
+            stream.shards.folder,
+            f"asks for none of the {len(known)} answers that are known, so that vqa would learn nothing",
+            found=", ".join(islice(asked, SHOWN)),
+            expected=", ".join(stream.shards.answers[:SHOWN]) or "answers",
+            fix="of tars without a manifest, name other --answers; of others, build data/ anew",
+        )
 
 
 def _check_goal(settings: Train, held: Stream) -> None:
