@@ -12,7 +12,8 @@ from contract.errors import ParamsError, TrainingError
 from contract.record import Record
 from training import fit
 from training.heads import region
-from training.optimizing import checkpoint
+from training.optimizing import checkpoint, development
+from training.optimizing.checkpoint import Sums
 
 SHORT = ["optim.epochs=1", "optim.batch=8", "development=0", "log_every=1"]
 REGION = "tasks={region: {}}"
@@ -112,3 +113,28 @@ def test_matching_without_a_single_wrong_pair_does_not_end_quietly(built):
     built(of_one_picture)
     with pytest.raises(TrainingError, match=r"train\.tasks\.itm[\s\S]*0 answers for itm/balanced"):
         train("--run", "runs/a", "--set", "tasks={itm: {}}", *SHORT)
+
+
+def test_a_run_that_patience_ends_tells_it_too(built, monkeypatch, capsys):
+    built(without_false_texts)
+    no_better = Sums(measures={"region/matching": (0.5, 1)})
+    monkeypatch.setattr(development, "held_out", lambda *_: no_better)
+    train(
+        "--run", "runs/a", "--set", REGION, "optim.epochs=9", "optim.batch=8", "development=0.3", "patience=1"
+    )
+    said = capsys.readouterr().err
+    assert "no better region/matching in 1 epoch" in said
+    assert "nothing in the whole run asked for region/one_of_n" in said
+
+
+def test_of_a_run_whose_beginning_is_not_known_nothing_is_told(built, monkeypatch, capsys):
+    """Its checkpoint is of a version that kept no account of what was asked."""
+    built(crowds)
+    stopped_run(monkeypatch, "runs/a", 2, "tasks={vqa: {}, region: {}}", *SHORT, "checkpoint_every=1")
+    path = checkpoint.find(Path("runs/a"), "last") / "state.json"
+    state = msgspec.json.decode(path.read_bytes())
+    assert "vqa/accuracy" in state.pop("asked")
+    path.write_bytes(msgspec.json.encode(state))
+    train("--resume", "runs/a")
+    assert checkpoint.load_state(checkpoint.find(Path("runs/a"), "last")).asked is None
+    assert "asked for" not in capsys.readouterr().err
