@@ -10,9 +10,11 @@ import synthetic
 import yaml
 
 from contract.errors import FuselineError, MismatchError, ParamsError
+from contract.seeds import rng
 from training import ablate, compare
 from training.ablation import chart, plan, scores, table
 from training.ablation.scores import Line, Scores
+from training.ablation.significance import least_difference, t_quantile
 from training.model import task_checks
 from training.settings import load
 
@@ -93,26 +95,39 @@ def test_mean_spread_and_gain_are_those_of_the_definition():
 
 
 @pytest.mark.parametrize(
-    ("both", "word"),
+    ("both", "said"),
     [
-        ([0.60, 0.62, 0.64], "is better than the best of the others, `vit`: +11.0 points are more than"),
-        (
-            [0.51, 0.52, 0.53],
-            "is neither better nor worse than the best of the others, `vit`: +1.0 points lie",
-        ),
-        (
-            [0.49, 0.50, 0.51],
-            "is neither better nor worse than the best of the others, `vit`: -1.0 points lie",
-        ),
-        ([0.30, 0.31, 0.32], "is worse than the best of the others, `vit`: -20.0 points are more than"),
+        ([0.89, 0.90, 0.91], "better than `vit` (-39.0), `esam` (-60.0)."),
+        ([0.59, 0.60, 0.61], "better than `esam` (-30.0); no different from `vit` (-9.0)."),
+        ([0.29, 0.30, 0.31], "worse than `vit` (+21.0); no different from `esam` (+0.0)."),
+        ([0.40, 0.41, 0.42], "better than `esam` (-11.0); no different from `vit` (+10.0)."),
     ],
 )
-def test_the_first_value_is_held_against_the_best_other_and_the_seeds_spread(both, word):
-    """The spread is 2 points, of `vit`; `esam` has more, and is not the one to beat."""
-    given = {"both": both, "esam": [0.2, 0.3, 0.4], "vit": [0.49, 0.51, 0.53]}
+def test_the_first_value_is_held_against_each_other_and_what_seeds_do(both, said):
+    """The variance that they share is (1 + 4 + 49) / 3 points², and t of 6 degrees at 2.5 % is 2.969."""
+    given = {"both": both, "vit": [0.49, 0.51, 0.53], "esam": [0.23, 0.30, 0.37]}
     rows = {name: Scores(name, {}, "val", [0, 1, 2], {"m": values}) for name, values in given.items()}
+    least = 2.969 * (2 / 3 * (1 + 4 + 49) / 3) ** 0.5
     page = table.markdown("Encoders", scores.lines("inputs", rows, "m"), 3)
-    assert f"\n\nBy m, `both` {word}" in page and "the seeds' spread of 2.0." in page
+    counts = f"A difference counts from {least:.1f} points on (95% sure of all rows together)."
+    assert f"\n\nBy m, `both` is {said} {counts}\n" in page
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+def test_of_rows_that_are_alike_a_difference_is_hardly_ever_told(rows):
+    """In at most one of twenty comparisons of a factor, by its level, up to what 2,000 draws vary."""
+    drawn = rng(0, "ablation", rows).normal(size=(2000, rows, 3))
+    called = [
+        any(abs(row.mean() - of[0].mean()) > least_difference(of.tolist()) for row in of[1:]) for of in drawn
+    ]
+    assert 0.02 < sum(called) / len(called) < 0.065
+
+
+@pytest.mark.parametrize(
+    ("freedom", "t"), [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (7, 2.365), (30, 2.042)]
+)
+def test_quantiles_are_those_of_the_tables(freedom, t):
+    assert t_quantile(0.05, freedom) == pytest.approx(t, abs=0.001)
 
 
 def test_the_stored_comparison_says_what_its_numbers_say():
@@ -132,7 +147,7 @@ def test_one_seed_has_no_spread_and_equal_scores_are_drawn_in_the_middle():
     assert float(dot.attrib["cx"]) == pytest.approx((chart.LEFT + chart.WIDTH - chart.RIGHT) / 2)
     page = table.markdown("x", lines, 1)
     assert "50.0 ± 0.0" in page and "stands alone" in page
-    assert "One seed tells no spread" in table.markdown(
+    assert "one seed tells no difference" in table.markdown(
         "x", scores.lines("f", rows | {"b": rows["a<b"]}, "m"), 1
     )
 
