@@ -17,8 +17,7 @@ T = TypeVar("T", "DataManifest", "FeatureManifest", "NegativesManifest", "Export
 Grid = Annotated[int, Meta(ge=1, le=256)]  # bounds keep a hostile manifest from claiming all memory
 Width = Annotated[int, Meta(ge=1, le=65536)]
 
-
-# dataset → split, "" where none is known → "picture" or role of text → how many
+# dataset → split, "" where none is known → "picture", "note" (of CIRR) or role of text → how many
 Missing = dict[str, dict[str, dict[str, int]]]
 
 

@@ -102,6 +102,14 @@ def test_repeats_of_what_is_kept_and_codes_are_not_missing(project: Path) -> Non
     assert of_gqa() == {}
 
 
+def test_a_note_of_cirr_is_no_pair(project: Path) -> None:
+    notes = [by_hand.text(f"5.ext{n}", "a-img0", "edit", "a", split="train", source_file="x") for n in (0, 1)]
+    add("read/cirr/texts.parquet", *notes, by_hand.CIRR_TEXTS[0] | {"text": "6", "split": "train"})
+    add("read/cirr/findings.parquet", unread("texts", "7.ext", "x"))
+    catalogue = pl.read_parquet("images/catalogue.parquet").filter(dataset="cirr")
+    assert missing("cirr", catalogue) == {"train": {"edit": 1, "note": 3}}
+
+
 @pytest.mark.parametrize("split", ["val", "test1"])
 def test_every_pair_and_picture_of_a_split_of_cirr_is_in_a_shard_or_counted(
     annotated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str

@@ -9,11 +9,12 @@ from polars import DataFrame, LazyFrame
 
 from data_pipeline.pictures.placement import TRAIN
 
+NOTE = "note"  # of CIRR, an edit that names neither target nor image set: no query, so no file lacks it
 KINDS = {"images": "picture", "texts": "text"}  # the latter of a record whose file does not tell its role
 
 
 def missing(dataset: str, catalogue: DataFrame) -> dict[str, dict[str, int]]:
-    """Split → "picture" or role of text → how many; the split is "" where none is known.
+    """Split → "picture", NOTE or role of text → how many; the split is "" where none is known.
 
     catalogue: the dataset's part.
     """
@@ -49,8 +50,15 @@ def _pictures(dataset: str) -> LazyFrame:
 
 def _texts(dataset: str) -> LazyFrame:
     """A row per declared text: its id, what it is counted as, and the pictures that it hangs on."""
+    named = pl.concat_list("target", "members").list.len()
+    note = (pl.col("role") == "edit") & (named == 0)
     return pl.scan_parquet(f"read/{dataset}/texts.parquet").select(
-        "split", "picture", "source_file", id="text", kind="role", target=pl.col("target").list.first()
+        "split",
+        "picture",
+        "source_file",
+        id="text",
+        kind=pl.when(note).then(pl.lit(NOTE)).otherwise("role"),
+        target=pl.col("target").list.first(),
     )
 
 

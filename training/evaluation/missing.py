@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from contract.manifest import Missing
 
-Counts = Mapping[str, int]  # "picture" or role of text → how many
+Counts = Mapping[str, int]  # see contract.manifest.Missing
 
 
 def of_split(known: Missing, datasets: Iterable[str], split: str) -> Missing:
