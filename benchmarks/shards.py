@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from benchmarks import report
 from benchmarks.end_to_end import GIB, watch
 from benchmarks.report import Figure, figure
+from data_pipeline.frames import findings_frame
 
 PICTURES, QUESTIONS, BOXES, SHARDS = 72_000, 943_000, 17, 100
 SENTENCES = 50_000  # different ones; GQA's questions repeat as well
@@ -101,20 +102,25 @@ def copy(folder: Path) -> float:
 
 
 def generate(folder: Path, size: float) -> None:
-    """params.yaml and the tables that stage shards reads."""
+    """params.yaml and the tables that stage shards reads; nothing was rejected."""
     rng = np.random.default_rng(0)
     pictures, questions = round(PICTURES * size), round(QUESTIONS * size)
     shards = max(1, round(SHARDS * size))
-    for place in ("images", "validate/gqa", "spans/gqa"):
+    for place in ("images", "read/gqa", "validate/gqa", "spans/gqa"):
         (folder / place).mkdir(parents=True)
     names = pl.Series("picture", 2_300_000 + rng.permutation(pictures)).cast(pl.String)
     of = np.sort(rng.integers(0, pictures, questions))
     boxes = np.repeat(np.arange(pictures), BOXES)
     regions = pl.Series("region", 500_000 + rng.permutation(len(boxes))).cast(pl.String)
     texts, entities = annotations(rng, of)
-    texts = texts.with_columns(picture=names[texts["picture"]])
+    place = {"split": pl.lit("train"), "source_file": pl.lit("questions.json")}
+    texts = texts.with_columns(picture=names[texts["picture"]], **place)
     entities = entities.with_columns(pl.concat_list(regions[entities["region"]]).alias("regions"))
     write(folder / "images/catalogue.parquet", catalogue(names, rng.integers(0, shards, pictures)))
+    write(folder / "images/findings.parquet", findings_frame().with_columns(dataset=pl.lit("gqa")))
+    write(folder / "read/gqa/images.parquet", names.to_frame().with_columns(**place))
+    write(folder / "read/gqa/texts.parquet", texts)
+    write(folder / "read/gqa/findings.parquet", findings_frame())
     write(folder / "validate/gqa/regions.parquet", region_table(rng, names[boxes], regions))
     write(folder / "spans/gqa/texts.parquet", texts)
     write(folder / "spans/gqa/entities.parquet", entities.drop("region"))

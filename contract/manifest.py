@@ -17,6 +17,9 @@ T = TypeVar("T", "DataManifest", "FeatureManifest", "NegativesManifest", "Export
 Grid = Annotated[int, Meta(ge=1, le=256)]  # bounds keep a hostile manifest from claiming all memory
 Width = Annotated[int, Meta(ge=1, le=65536)]
 
+# dataset → split, "" where none is known → "picture", "note" (of CIRR) or role of text → how many
+Missing = dict[str, dict[str, dict[str, int]]]
+
 
 class Strict(Struct, forbid_unknown_fields=True):
     """A part of a manifest."""
@@ -54,7 +57,10 @@ class WeightsFacts(Strict):
 
 
 class DataManifest(Strict):
-    """`data/manifest.json`. answers: the vocabulary, from train splits, most frequent first."""
+    """`data/manifest.json`. answers: the vocabulary, from train splits, most frequent first.
+
+    missing: what a dataset declares and no shard holds.
+    """
 
     format: Literal[1]
     schema: str
@@ -62,6 +68,7 @@ class DataManifest(Strict):
     answers: list[str]
     shards: dict[str, ShardFacts]
     params: dict[str, Any] = {}
+    missing: Missing = {}
 
 
 class FeatureManifest(Strict):
@@ -141,7 +148,7 @@ class NegativesManifest(Strict):
 class ExportManifest(Strict):
     """`manifest.json` of self-contained shards: the members of every column stand in one tar.
 
-    features, negatives: the manifests of those columns, without their shards.
+    features, negatives: the manifests of those columns, without their shards. missing: as of the records.
     """
 
     format: Literal[1]
@@ -152,6 +159,7 @@ class ExportManifest(Strict):
     features: dict[str, FeatureManifest]
     negatives: NegativesManifest | None
     shards: dict[str, ShardFacts]
+    missing: Missing = {}
 
 
 def save(folder: Path, manifest: DataManifest | FeatureManifest | NegativesManifest | ExportManifest) -> None:

@@ -60,7 +60,10 @@ TEXT = {
     "about": pl.List(pl.String),
     "negatives": pl.List(pl.Struct({"text": pl.String, "kind": pl.String, "tokens": pl.List(pl.Int32)})),
     "tokens": pl.List(pl.Int32),
+    "split": pl.String,
+    "source_file": pl.String,
 }
+IMAGE = dict.fromkeys(("picture", "file", "split", "source_file"), pl.String)
 REGION = {
     "picture": pl.String,
     "region": pl.String,
@@ -88,7 +91,8 @@ def text(name: str, picture: str, role: str, content: str, **more: Any) -> dict[
     lists: dict[str, list[Any]] = {"target": [], "members": [], "about": [], "negatives": []}
     tokens = [len(word) for word in content.split()]
     row = {"text": name, "picture": picture, "role": role, "content": content, "answer": None, "type": ""}
-    return {**row, **lists, "tokens": tokens, **more}
+    place = {"split": "", "source_file": "texts.json"}
+    return {**row, **lists, "tokens": tokens, **place, **more}
 
 
 def region(
@@ -133,16 +137,28 @@ def build(folder: Path, thumbnails: int = 0) -> None:
     table(folder / "validate/cirr/regions.parquet", [], REGION)
     for name in ("gqa", "cirr"):
         write_json(folder / f"spans/{name}/tokenizer.json", {})
+    declared(folder)
     features(folder, {name: vector(number) for number, (_, _, name, *_) in enumerate(PLACES)})
 
 
-def reportable(folder: Path) -> None:
-    """What stage report reads besides: declared pictures and texts, accounts, findings."""
+def declared(folder: Path) -> None:
+    """What stage read gave: the rows that are kept, so that nothing is missing."""
     for dataset, texts in (("gqa", GQA_TEXTS), ("cirr", CIRR_TEXTS)):
-        placed = [row for row in enumerate(PLACES) if row[1][0] == dataset]
-        declared = [{"picture": place[1], "file": f"{number}.jpg"} for number, place in placed]
-        table(folder / f"read/{dataset}/images.parquet", declared, None)
+        images = [
+            {"picture": place[1], "file": f"{number}.jpg", "split": place[3], "source_file": "images.json"}
+            for number, place in enumerate(PLACES)
+            if place[0] == dataset
+        ]
+        table(folder / f"read/{dataset}/images.parquet", images, IMAGE)
         table(folder / f"read/{dataset}/texts.parquet", texts, TEXT)
+        table(folder / f"read/{dataset}/findings.parquet", [], FINDING)
+    table(folder / "images/findings.parquet", [], {"dataset": pl.String, **FINDING})
+
+
+def reportable(folder: Path) -> None:
+    """What stage report reads besides: accounts, findings."""
+    for dataset in ("gqa", "cirr"):
+        placed = [row for row in enumerate(PLACES) if row[1][0] == dataset]
         for stage, tables in ACCOUNTS[dataset].items():
             write_json(folder / stage / dataset / "counts.json", dict(map(account, tables)))
         table(folder / f"scan/{dataset}/pictures.parquet", [{"bytes": 1000}] * len(placed), None)

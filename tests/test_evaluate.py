@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from contract import manifest
 from contract.errors import MismatchError, ParamsError, ShardError
+from contract.manifest import DataManifest
 from contract.record import Near, Record, Text, TextNegatives
 from training import evaluate, fit, run
 from training.batching.needs import Need, need
@@ -411,6 +413,43 @@ def test_a_submission_is_scored_as_the_run_is(project):
     for k in (1, 5, 10):
         hits = [target in whole[name][:k] for name, target in targets.items()]
         assert found[f"R@{k}"] == pytest.approx(sum(hits) / 12, abs=1e-4)
+
+
+LOST = {"toy": {"val": {"edit": 2, "picture": 1, "question": 3}, "": {"edit": 1}, "train": {"edit": 9}}}
+
+
+@pytest.fixture
+def lose(project):
+    """Make the manifest say that the pipeline rejected this."""
+    path = Path("data", manifest.NAME)
+    whole, known = path.read_bytes(), manifest.load(path.parent, DataManifest)
+    yield lambda missing: manifest.save(path.parent, structs.replace(known, missing=missing))
+    path.write_bytes(whole)
+
+
+def test_what_the_pipeline_rejected_of_the_split_is_said(lose, capsys):
+    lose(LOST | {"other": {"val": {"picture": 7}}})
+    found = scores("--predictions", "said.json", "--submission", "server")
+    assert found["missing"] == {"toy": {name: LOST["toy"][name] for name in ("val", "")}}
+    shown = capsys.readouterr()
+    assert [line for line in shown.err.splitlines() if "rejected" in line] == [
+        f"note: {what} rejected by the pipeline: in no shard, in no score"
+        for what in ("toy val: 1 picture, 2 edits and 3 questions", "toy, split unknown: 1 edit")
+    ]
+    edits = "it lacks 1 picture and 2 edits of toy val, and 1 edit of toy, split unknown, which the pipeline"
+    for name, lacks in (
+        ("server/recall.json", edits),
+        ("server/recall_subset.json", edits),
+        ("said.json", "it lacks 3 questions of toy val, which the pipeline"),
+    ):
+        assert f": {name}; {lacks} rejected\n" in shown.out
+    assert "scores.json\n" in shown.out
+
+
+def test_a_file_that_lacks_nothing_of_its_own_says_nothing(lose, capsys):
+    lose({"toy": {"val": {"edit": 2}}})
+    scores("--predictions", "said.json", "--tasks", "vqa")
+    assert ": said.json\n" in capsys.readouterr().out
 
 
 def test_a_split_without_a_text_for_a_task_is_said(project, capsys):

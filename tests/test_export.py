@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import synthetic
 import webdataset
+from msgspec.structs import replace
 
 from contract import codec, index, manifest
 from contract.errors import FuselineError, MismatchError, ShardError
@@ -16,6 +17,7 @@ from contract.index import index_path
 from contract.manifest import DataManifest, ExportManifest
 from data_pipeline.shards import shard_reader
 from data_pipeline.stages import export
+from training.shards import open_shards
 
 
 @pytest.fixture
@@ -66,6 +68,13 @@ def test_the_manifest_says_what_it_is(project: Path) -> None:
     assert sha256_file(out / "tokenizer.json") == known.tokenizer.sha256
     with pytest.raises(MismatchError):  # a reader of columns does not take it for records
         manifest.load(out, DataManifest)
+
+
+def test_what_no_shard_holds_is_passed_on(project: Path) -> None:
+    missing = {"toy": {"val": {"picture": 1}}}
+    manifest.save(Path("data"), replace(manifest.load(Path("data"), DataManifest), missing=missing))
+    assert manifest.load(run(), ExportManifest).missing == missing
+    assert open_shards(["exported"], [], split="val").data.missing == missing
 
 
 def test_the_bytes_do_not_depend_on_how_it_is_made(project: Path) -> None:

@@ -178,7 +178,7 @@ def test_an_unsound_record_is_refused_with_its_picture(project: Path) -> None:
 def test_a_generated_world_arrives_whole(
     annotated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("params.yaml", "images", "spans", "validate"):
+    for name in ("params.yaml", "images", "read", "spans", "validate"):
         (tmp_path / name).symlink_to(annotated / name)
     monkeypatch.chdir(tmp_path)
     shards.run(ARGS)
@@ -225,7 +225,7 @@ def built(project: Path) -> dict[str, bytes]:
 def inputs_of(annotated: Path, project: Path) -> Path:
     """A folder with the clean tables of the generated world."""
     project.mkdir()
-    for name in ("images", "spans", "validate"):
+    for name in ("images", "read", "spans", "validate"):
         (project / name).symlink_to(annotated / name)
     (project / "params.yaml").write_text((annotated / "params.yaml").read_text())
     return project

@@ -10,9 +10,10 @@ import msgspec
 
 from contract.errors import ParamsError, ShardError, run_command, unknown_name
 from contract.files import write_atomic
+from contract.manifest import Missing
 from training import run
 from training.arguments import positive
-from training.evaluation import cir_scores, outputs
+from training.evaluation import cir_scores, missing, outputs
 from training.evaluation.held_out import HeldOut
 from training.evaluation.scored import Scored, Wanted
 from training.evaluation.scorers import SCORERS
@@ -45,6 +46,9 @@ What stands beside a score: its chance, or where there is none another baseline.
 trained without pictures; `shuffled_pictures`, this model with each question asked of another picture;
 `majority`, the most frequent training answer of each type. Of itm `swapped` and `mined_text`: this model with
 another picture. Of mfm: the mean of the picture's visible tokens.
+
+What the pipeline rejected of the split is in no shard, so in no score and in no file for CIRR's or GQA's own
+scorers: it is noted, and counted as `missing` in the result file.
 
 With GQA's own files: its scores, as eval.py computes them. Consistency looks up questions that only the
 `all` files hold, so it needs those, and shards that were built of them. Grounding is left out.
@@ -105,7 +109,8 @@ def main(arguments: list[str]) -> None:
     model = run.trained_model(current, options.checkpoint).to(where).eval()
     held = HeldOut(current, model, shards, options.batch, where)
     wanted = _wanted(options, out, blind.to(where).eval() if blind else None)
-    _report(options, out, [found for task in tasks if (found := _score(task, held, wanted))])
+    found = [one for task in tasks if (one := _score(task, held, wanted))]
+    _report(options, out, found, shards.data.missing)
 
 
 def _score(task: str, held: HeldOut, wanted: Wanted) -> Scored | None:
@@ -117,8 +122,8 @@ def _score(task: str, held: HeldOut, wanted: Wanted) -> Scored | None:
     return None
 
 
-def _report(options: argparse.Namespace, out: Path, found: Sequence[Scored]) -> None:
-    """Print the scores; write them, and the files that were asked for."""
+def _report(options: argparse.Namespace, out: Path, found: Sequence[Scored], known: Missing) -> None:
+    """Print the scores; write them, and the files that were asked for. known: what all splits lack."""
     if not found:
         raise ShardError(
             f"split {options.split}",
@@ -129,11 +134,29 @@ def _report(options: argparse.Namespace, out: Path, found: Sequence[Scored]) -> 
     for scored in found:
         result |= scored.results
         print(scored.table, end="\n\n")
-    files = {out: msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n"}
-    for path, content in (files | {path: made for one in found for path, made in one.files.items()}).items():
-        done = "replaced" if path.exists() else "written"
-        write_atomic(path, content)
-        print(f"{done}: {path}")
+    datasets = {name for scored in found for name in scored.datasets}
+    if lost := missing.of_split(known, datasets, options.split):
+        result["missing"] = lost
+    for line in missing.notes(lost):
+        print(f"note: {line}", file=sys.stderr)
+    _write(out, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    official = _official(options)
+    for scored in found:
+        lost = missing.of_split(known, scored.datasets, options.split)
+        for path, content in scored.files.items():
+            _write(path, content, missing.lacking(lost, official.get(path, ())))
+
+
+def _write(path: Path, content: bytes, lacking: str = "") -> None:
+    done = "replaced" if path.exists() else "written"
+    write_atomic(path, content)
+    print(f"{done}: {path}{lacking}")
+
+
+def _official(options: argparse.Namespace) -> dict[Path, Sequence[str]]:
+    """Files for other people's scorers → what of a split each must hold, as the manifest counts it."""
+    submitted = cir_scores.submitted(options.submission) if options.submission else []
+    return {**dict.fromkeys(submitted, ("picture", "edit")), options.predictions: ("question",)}
 
 
 def _out(options: argparse.Namespace, tasks: list[str]) -> Path:

@@ -71,6 +71,7 @@ def _manifest(records: DataManifest, beside: list[Path]) -> ExportManifest:
         features={column.encoder: replace(column, shards={}) for column in features},
         negatives=replace(mined[0], shards={}) if mined else None,
         shards={},
+        missing=records.missing,
     )
 
 

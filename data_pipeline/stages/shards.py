@@ -20,6 +20,7 @@ from contract.manifest import DataManifest, ShardFacts, TokenizerFacts
 from data_pipeline.engine import run_threads
 from data_pipeline.pictures import placement
 from data_pipeline.shards import records
+from data_pipeline.shards.missing import missing
 from data_pipeline.shards.shard_writer import Sample, write_shard
 from data_pipeline.tables import TABLES
 
@@ -68,7 +69,8 @@ def run(args: argparse.Namespace) -> None:
         total = sum(map(len, declared.values()))
         facts = dict(run_threads(write, tasks, settings.workers, label="shards", total=total))
         (folder / "counts.json").write_text(json.dumps(packed, indent=1) + "\n")
-        manifest.save(folder, _manifest(settings, folder, vocabulary, facts))
+        lacking = {name: missing(name, catalogue.filter(dataset=name)) for name in declared}
+        manifest.save(folder, _manifest(settings, folder, vocabulary, facts, lacking))
     print(f"{OUT}: {len(facts)} shards, {sum(shard.samples for shard in facts.values())} records")
 
 
@@ -190,7 +192,11 @@ def answers(settings: params.Params, catalogue: pl.DataFrame) -> list[str]:
 
 
 def _manifest(
-    settings: params.Params, folder: Path, vocabulary: list[str], facts: Mapping[str, ShardFacts]
+    settings: params.Params,
+    folder: Path,
+    vocabulary: list[str],
+    facts: Mapping[str, ShardFacts],
+    lacking: manifest.Missing,
 ) -> DataManifest:
     sections: dict[str, Any] = {name: msgspec.to_builtins(getattr(settings, name)) for name in PARAMS}
     return DataManifest(
@@ -200,6 +206,7 @@ def _manifest(
         answers=vocabulary,
         shards=dict(sorted(facts.items())),
         params=sections,
+        missing=lacking,
     )
 
 

@@ -31,11 +31,14 @@ class Wanted(Struct, frozen=True):
 
 
 class Scored(Struct):
-    """results: objects of the result file by their names; files: what else is to be written."""
+    """results: objects of the result file by their names; files: what else is to be written; datasets: those
+    that were asked.
+    """
 
     results: dict[str, Any]
     table: str
     files: dict[Path, bytes] = {}
+    datasets: Sequence[str] = ()
 
 
 Scorer = Callable[[HeldOut, Wanted], Scored | str]  # a text: why there is nothing to score
@@ -75,7 +78,7 @@ def scored(task: str, of: Mapping[str, Sections]) -> Scored | str:
     tables = [table(task, whole)]
     if len(found) > 1:
         tables += [table(f"{task}, {dataset}", sections) for dataset, sections in found.items()]
-    return Scored({task: result}, "\n\n".join(tables))
+    return Scored({task: result}, "\n\n".join(tables), datasets=list(found))
 
 
 def pool(sections: Sequence[Section]) -> Section:

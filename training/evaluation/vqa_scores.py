@@ -49,7 +49,7 @@ def score(held: HeldOut, wanted: Wanted) -> Scored | str:
     files = {wanted.by_type: msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n"}
     if wanted.predictions:
         files[wanted.predictions] = gqa_files.predictions(by_id(answered))
-    return Scored(results, "\n".join(tables), files)
+    return Scored(results, "\n".join(tables), files, list(found))
 
 
 @torch.inference_mode()

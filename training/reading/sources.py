@@ -116,7 +116,9 @@ def _export(folder: Path, columns: Sequence[str], beside: Path | None) -> Source
     for name in columns:
         if name not in known.features:
             raise unknown_name(folder, "feature column", name, known.features, ShardError)
-    data = DataManifest(known.format, known.schema, known.tokenizer, known.answers, known.shards)
+    data = DataManifest(
+        known.format, known.schema, known.tokenizer, known.answers, known.shards, missing=known.missing
+    )
     features = {name: known.features[name] for name in columns}
     return Source(folder, data, folder / "tokenizer.json", features, None, known.negatives)
 
