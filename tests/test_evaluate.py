@@ -130,6 +130,12 @@ def test_where_results_go_is_checked_before_anything_is_opened(project, argument
         evaluate.main(["--run", "runs/a", "--shards", "nowhere", *arguments])
 
 
+def test_a_shard_of_another_split_is_refused_with_a_fix_that_evaluate_has(project):
+    with pytest.raises(ShardError, match="is of split 'train'[\\s\\S]*name its split by --split") as told:
+        scores("--shards", "data/toy-000.tar")
+    assert "--allow-split" not in str(told.value)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_a_folder_that_cannot_be_written_to_is_said(project, tmp_path):
     tmp_path.chmod(0o500)
@@ -401,6 +407,21 @@ def test_edits_without_targets_are_submitted_by_the_datasets_names(project, hidd
         others = {f"p{n:04d}.jpg" for n in range(first, first + 4) if n != number}
         assert set(subset[f"{number}-edit"]) == others
         assert len(whole[f"{number}-edit"]) == 11 and f"p{number:04d}.jpg" not in whole[f"{number}-edit"]
+
+
+def with_a_note(number: int, record: Record) -> Record:
+    """As CIRR's `captions_ext` gives them beside an edit."""
+    record = every_task.with_all(number, record)
+    note = Text(id=f"{number}.ext0", role="edit", text="left", tokens=[2], type="ext/0")
+    return structs.replace(record, texts=[note, *record.texts])
+
+
+def test_notes_are_no_queries(project):
+    every_task.build(project / "noted", change=with_a_note)
+    found = scores("--shards", "noted/data", "--submission", "server", "--tasks", "cir")["cir"]
+    assert (found["queries"], found["targets_withheld"]) == (12, 0)
+    sent = json.loads(Path("server/recall_subset.json").read_text())
+    assert sent.keys() == {"version", "metric", *(f"{number}-edit" for number in range(40, 52))}
 
 
 def test_a_submission_is_scored_as_the_run_is(project):
