@@ -282,3 +282,8 @@ def is_region(text: Text) -> bool:
 def is_cir(text: Text) -> bool:
     """An edit whose target is known."""
     return text.role == "edit" and bool(text.target)
+
+
+def is_edit(text: Text) -> bool:
+    """An edit, its target known or withheld; not one of CIRR's notes, which name neither target nor set."""
+    return text.role == "edit" and bool(text.target or text.members)

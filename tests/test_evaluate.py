@@ -32,6 +32,7 @@ from training.evaluation import (
     vqa_scores,
 )
 from training.evaluation.held_out import HeldOut, Picture, ring, shuffled
+from training.evaluation.partners import next_texts
 from training.evaluation.scored import Section, pool
 from training.evaluation.scorers import SCORERS
 from training.model.tasks import TASKS
@@ -132,6 +133,12 @@ def test_where_results_go_is_checked_before_anything_is_opened(project, argument
         evaluate.main(["--run", "runs/a", "--shards", "nowhere", *arguments])
 
 
+def test_a_shard_of_another_split_is_refused_with_a_fix_that_evaluate_has(project):
+    with pytest.raises(ShardError, match="is of split 'train'[\\s\\S]*name its split by --split") as told:
+        scores("--shards", "data/toy-000.tar")
+    assert "--allow-split" not in str(told.value)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_a_folder_that_cannot_be_written_to_is_said(project, tmp_path):
     tmp_path.chmod(0o500)
@@ -183,28 +190,21 @@ def test_a_vector_is_of_its_own_text_and_picture_whatever_the_batch(project):
     assert together.identity.text_picture.tolist() == list(range(12))
 
 
-def test_a_random_wrong_pair_is_false_and_there_are_as_many_on_each_side(project):
-    """Pictures of one quadrant have the same statement, and are no wrong partners of each other."""
-    everything = list(
-        itm_scores.judged(held(), "toy", shuffled(held().pictures(itm_scores.is_pair)["toy"], "toy"))
-    )
-    random = itm_scores.join(part["random"] for part in everything)
-    assert len(random.own) == len(random.wrong_picture) == len(random.wrong_text)
-    order = [int(one.key[1:]) for one in shuffled(held().pictures(itm_scores.is_pair)["toy"], "toy")]
-    words = [synthetic_tasks.quadrant(synthetic.cell(number)) for number in order]
-    assert len(random.own) == sum(a != b for a, b in zip(words, words[1:] + words[:1], strict=True)) > 0
+def in_turn(one: HeldOut) -> list[Picture]:
+    return itm_scores.in_turn(one.pictures(itm_scores.is_pair)["toy"], "toy")
 
 
 def test_itm_equals_a_naive_loop(project):
-    """Each pair alone in its batch, by the model's own head."""
+    """Each pair alone in its batch, by the model's own head. Pictures of one quadrant have the same
+    statement, and are no wrong partners of each other.
+    """
     one = held()
-    pictures = shuffled(one.pictures(itm_scores.is_pair)["toy"], "toy")
+    pictures = in_turn(one)
+    words = np.array([picture.texts[0].text for picture in pictures])
+    after = next_texts(np.arange(len(words)), words[:, None] == words)
     random = itm_scores.join(part["random"] for part in itm_scores.judged(one, "toy", pictures))
-    false = [
-        (mine, other)
-        for mine, other in zip(pictures, pictures[1:] + pictures[:1], strict=True)
-        if mine.texts[0].tokens != other.texts[0].tokens
-    ]
+    false = [(pictures[row], pictures[other]) for row, other in enumerate(after) if other >= 0]
+    assert len(random.own) == len(false) > 0
     wrong = [odds(one, other, mine.texts[0]) for mine, other in false]
     np.testing.assert_allclose(random.wrong_picture, wrong, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(random.own, [odds(one, mine, mine.texts[0]) for mine, _ in false], 1e-3, 1e-5)
@@ -212,10 +212,36 @@ def test_itm_equals_a_naive_loop(project):
     np.testing.assert_allclose(random.wrong_text, wrong, rtol=1e-3, atol=1e-5)
 
 
+def with_more_statements(number: int, record: Record) -> Record:
+    """Every third picture has two more, by which words and pictures could be told."""
+    record = every_task.with_all(number, record)
+    word = ["left", "right", "top", "bottom"][number // 3 % 4]
+    words = [f"{word} ? {word}", f"or {word}"] * (number % 3 == 0)
+    more = [
+        Text(id=f"{number}-{place}-more", role="statement", text=text, tokens=synthetic_tasks.tokens(text))
+        for place, text in enumerate(words)
+    ]
+    return structs.replace(record, texts=[*record.texts, *more])
+
+
+@pytest.mark.parametrize("looks", ["text", "picture"])
+def test_who_looks_at_texts_or_at_pictures_alone_is_at_chance_in_random_pairs(project, monkeypatch, looks):
+    def logits(shared, text, picture):
+        states = shared.text[text, 0] if looks == "text" else shared.picture[picture].mean(1)
+        return torch.stack([torch.zeros(len(text)), states[:, 0]], 1)
+
+    every_task.build(project / "uneven", change=with_more_statements)
+    one = structs.replace(held(), shards=open_shards(["uneven/data"], ["vit", "esam"], split="val"))
+    monkeypatch.setattr(one.model.heads["itm"], "logits", logits)
+    found = itm_scores.section(
+        itm_scores.join(part["random"] for part in itm_scores.judged(one, "toy", in_turn(one)))
+    )
+    assert {found.values[name] for name in found.chance} == {0.5} and found.counts["pairs"] > 12
+
+
 def statement_sides(one: HeldOut) -> dict[str, itm_scores.Sides]:
     """All pairs of the split by their kind."""
-    pictures = shuffled(one.pictures(itm_scores.is_pair)["toy"], "toy")
-    parts = list(itm_scores.judged(one, "toy", pictures))
+    parts = list(itm_scores.judged(one, "toy", in_turn(one)))
     return {name: itm_scores.join(part[name] for part in parts) for name in ("random", "mined", "swapped")}
 
 
@@ -263,7 +289,7 @@ def test_the_mined_text_is_asked_of_the_picture_that_it_was_mined_for(project):
     (project / "near").mkdir()
     synthetic.build(project / "near", shards=2, change=every_task.with_all, false=near)
     one = structs.replace(held(), shards=open_shards(["near/data"], ["vit", "esam"], split="val"))
-    pictures = shuffled(one.pictures(itm_scores.is_pair)["toy"], "toy")
+    pictures = in_turn(one)
     by_number = {int(picture.key[1:]): picture for picture in pictures}
     wrong = [odds(one, mine, by_number[nearest(int(mine.key[1:]))].texts[0]) for mine in pictures]
     found = itm_scores.join(part["mined_text"] for part in itm_scores.judged(one, "toy", pictures))
@@ -403,6 +429,21 @@ def test_edits_without_targets_are_submitted_by_the_datasets_names(project, hidd
         others = {f"p{n:04d}.jpg" for n in range(first, first + 4) if n != number}
         assert set(subset[f"{number}-edit"]) == others
         assert len(whole[f"{number}-edit"]) == 11 and f"p{number:04d}.jpg" not in whole[f"{number}-edit"]
+
+
+def with_a_note(number: int, record: Record) -> Record:
+    """As CIRR's `captions_ext` gives them beside an edit."""
+    record = every_task.with_all(number, record)
+    note = Text(id=f"{number}.ext0", role="edit", text="left", tokens=[2], type="ext/0")
+    return structs.replace(record, texts=[note, *record.texts])
+
+
+def test_notes_are_no_queries(project):
+    every_task.build(project / "noted", change=with_a_note)
+    found = scores("--shards", "noted/data", "--submission", "server", "--tasks", "cir")["cir"]
+    assert (found["queries"], found["targets_withheld"]) == (12, 0)
+    sent = json.loads(Path("server/recall_subset.json").read_text())
+    assert sent.keys() == {"version", "metric", *(f"{number}-edit" for number in range(40, 52))}
 
 
 def test_a_submission_is_scored_as_the_run_is(project):

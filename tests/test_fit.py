@@ -305,6 +305,15 @@ def test_shards_without_an_index_are_said(world, capsys):
     assert "without an index" in capsys.readouterr().err
 
 
+def test_of_how_many_training_shards_the_majority_is_is_said(world, capsys):
+    train("--run", "runs/a")
+    evaluate.main(["--run", "runs/a", "--out", "s.json"])
+    assert "majority:" not in capsys.readouterr().out
+    Path("data/toy-001.tar").unlink()
+    evaluate.main(["--run", "runs/a", "--out", "s.json", "--shards", "data/toy-val-000.tar"])
+    assert "majority: of the 3 of this run's 4 training shards that lie in data" in capsys.readouterr().out
+
+
 def test_without_training_shards_there_is_no_majority(world, capsys):
     train("--run", "runs/a")
     train("--run", "runs/blind", "--blind", "--set", "model.max_tokens=3")

@@ -126,6 +126,12 @@ def test_consistency_is_null_where_a_question_is_missing():
     assert scored(questions, said | {"a": "no"})["entailed_not_in_file"] == 0
 
 
+def test_a_question_of_two_files_is_asked_once():
+    both = [("a", msgspec.convert(question(), Question)), ("b", msgspec.convert(question(), Question))] * 2
+    found = gqa.scores(gqa.ask(both, {"a": "yes"}), {"a": "yes"})
+    assert (found["questions"], found["unanswered"]) == (1, 1)
+
+
 def test_validity_and_plausibility_by_hand():
     questions = {"a": question("red"), "b": question("red"), "c": question("color", detailed="twoCommon")}
     said = {"a": "blue", "b": "seven", "c": "shape"}

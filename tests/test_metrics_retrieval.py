@@ -73,10 +73,21 @@ def test_a_query_without_a_positive_is_our_own_mistake():
 
 def test_both_ways_by_hand():
     scores = np.array([[0.9, 0.2, 0.1], [0.8, 0.3, 0.0], [0.7, 0.1, 0.5]])  # 3 pictures, 3 texts
-    found = both_ways(np.eye(3), scores, np.array([1, 1, 2]), np.arange(3))
+    found = both_ways(np.eye(3), scores, np.array([1, 1, 2]), np.arange(3), np.arange(3))
     assert found["text_to_picture"].ranks.tolist() == [1, 0, 0]
     assert found["picture_to_text"].ranks.tolist() == [0, 1]  # picture 0 has no text, so it asks nothing
     assert found["picture_to_text"].right.tolist() == [2, 1]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_texts_of_the_same_words_tie_however_their_vectors_are_rounded(seed):
+    """Each of 30 pictures has one of three texts: ahead of it stand all those that say the same elsewhere."""
+    random = np.random.default_rng(seed)
+    words = random.integers(0, 3, 30)
+    texts = np.eye(3, 7, dtype=np.float32)[words] + random.normal(0, 1e-7, (30, 7)).astype(np.float32)
+    pictures = np.eye(3, 7, dtype=np.float32)[words]
+    found = both_ways(texts, pictures, np.arange(30), words, np.arange(30))["picture_to_text"]
+    assert found.ranks.tolist() == [(words == word).sum() - 1 for word in words]
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -84,7 +95,7 @@ def test_what_matches_itself_is_always_found(seed):
     vectors = np.random.default_rng(seed).normal(size=(20, 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     own = np.repeat(np.arange(20), 2)
-    for found in both_ways(vectors[own], vectors, own, np.arange(20)).values():
+    for found in both_ways(vectors[own], vectors, own, own, np.arange(20)).values():
         assert recalls(found.ranks, (1,)) == {"R@1": 1}
 
 
@@ -96,7 +107,7 @@ def test_blocks_of_queries_give_what_one_matrix_gives(seed, block):
     own, group = random.integers(0, 5, 9), random.integers(0, 3, 5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "BLOCK", block)
-        found = search(texts, pictures, own, np.arange(5), group)
+        found = search(texts, pictures, np.arange(5), own, np.arange(5), group)
     for text, picture, rank, competing in zip(texts, own, found.ranks, found.candidates, strict=True):
         others = [other for other in range(5) if group[other] != group[picture]]
         assert rank == sum(text @ pictures[other] >= text @ pictures[picture] for other in others)
@@ -114,7 +125,8 @@ def test_chance_is_the_share_of_draws_with_a_right_one(right, wrong, k):
 def test_random_vectors_are_at_chance():
     random = np.random.default_rng(1)
     own = np.repeat(np.arange(200), 3)
-    found = both_ways(random.normal(size=(600, 32)), random.normal(size=(200, 32)), own, np.arange(200))
+    texts, pictures = random.normal(size=(600, 32)), random.normal(size=(200, 32))
+    found = both_ways(texts, pictures, own, np.arange(600), np.arange(200))
     for one in found.values():
         guess = chance(one.right, one.candidates, (1, 5, 10))
         for name, value in recalls(one.ranks, (1, 5, 10)).items():

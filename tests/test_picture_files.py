@@ -74,6 +74,15 @@ def test_every_truncation_is_noticed(tmp_path: Path, name: str, mode: str, end: 
             decode_rgb(path)
 
 
+def test_what_is_no_picture_is_said_in_words_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("none")
+    with pytest.raises(
+        RawDataError, match=r"a\.jpg: is damaged or no picture\n  expected: one of JPEG"
+    ) as told:
+        decode_rgb(tmp_path / "a.jpg")
+    assert "BytesIO" not in str(told.value)
+
+
 def test_inks_of_a_print_are_the_colours_that_pillow_sees(tmp_path: Path) -> None:
     smooth("CMYK").save(tmp_path / "a.jpg", quality=80)
     seen = np.asarray(Image.open(tmp_path / "a.jpg").convert("RGB"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from contract import manifest
-from contract.errors import ShardError
+from contract.errors import ParamsError, ShardError
 from contract.manifest import FeatureManifest
 from contract.quantise import dequantise, quantise
 from contract.record import Regions
@@ -119,6 +119,16 @@ def test_data_without_a_val_split_has_an_empty_result_unless_a_split_is_named(tm
     assert json.loads(Path("reports/probe.json").read_text())
     with pytest.raises(ShardError, match="names no shard of split 'val'"):
         probe.main(["--split", "val"])
+
+
+def test_heads_are_not_scored_on_what_they_were_taught(tmp_path, monkeypatch):
+    synthetic.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParamsError, match="--split: the heads are trained on it"):
+        probe.main(["--split", "train"])
+    assert not Path("reports").exists()
+    with pytest.raises(ShardError, match="give a folder or a glob"):
+        probe.main(["--shards", "data/toy-val-000.tar"])
 
 
 def drawn(count: int, seed: int, telling: bool) -> list[Example]:

@@ -7,7 +7,7 @@ import pytest
 from test_real_files import rejects, rows
 
 from contract.errors import RawDataError
-from contract.index import is_cir, is_pair, is_region, is_vqa
+from contract.index import is_cir, is_edit, is_pair, is_region, is_vqa
 from contract.record import Text as RecordText
 from data_pipeline.tables import Finding, Text
 
@@ -48,7 +48,7 @@ def test_no_task_takes_a_note(tmp_path: Path) -> None:
     found = rows("cirr", cirr(tmp_path, notes(**{"0": "has dogs"})), {"val": 1}, captions_ext=True)
     note = found[Text][1]
     record = RecordText(note.text, note.role, note.content, [1], type=note.type, target=note.target)  # type: ignore[arg-type]
-    assert not any(usable(record) for usable in (is_vqa, is_pair, is_region, is_cir))
+    assert not any(usable(record) for usable in (is_vqa, is_pair, is_region, is_cir, is_edit))
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,7 @@ def _open(current: Run, options: argparse.Namespace) -> ShardSet:
         options.shards or [current.config.data],
         current.settings.columns,
         split=options.split,
+        other_split="name its split by --split",
         features=Path(features) if features else None,
         tokenizer=current.folder / "tokenizer.json",
         answers=current.config.answers,

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from contract.errors import run_command
+from contract.errors import ParamsError, run_command
 from contract.files import write_atomic
 from contract.manifest import FeatureManifest
 from contract.quantise import dequantise, quantise
@@ -41,6 +41,7 @@ TAUGHT, ASKED = 1000, 400  # pictures looked at
 HELD_OUT = "val"
 HEADS = 3  # per task and variant, each from another seed
 TASKS = ("region", "vqa")
+BOTH = "give a folder or a glob, of which two splits are read"
 
 Examples = dict[tuple[str, str], list[Example]]  # by task and variant
 
@@ -96,7 +97,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """Probe every column; print a table, write it as a list of rows."""
     options = parser().parse_args(arguments)
-    known = open_shards(options.shards, [])
+    _check_split(options.split)
+    known = open_shards(options.shards, [], other_split=BOTH)
     if options.split or HELD_OUT in {shard.split for shard in known.data.shards.values()}:
         names = options.columns or columns_beside(known.folder)
         rows = probe_columns(names, options.shards, options.split or HELD_OUT, options.seed, options.masked)
@@ -110,6 +112,14 @@ def main(arguments: list[str]) -> None:
     print(f"written: {options.out}")
 
 
+def _check_split(split: str | None) -> None:
+    """Heads that are scored on what they were taught tell nothing."""
+    if split == TRAIN:
+        raise ParamsError(
+            "--split", "the heads are trained on it", found=split, fix=f"name a held-out one, as {HELD_OUT}"
+        )
+
+
 def columns_beside(data: Path) -> list[str]:
     """Every feature column that lies beside a folder of records."""
     return sorted(path.parent.name for path in (data.parent / "features").glob("*/manifest.json"))
@@ -119,7 +129,9 @@ def probe_columns(names: list[str], patterns: list[str], split: str, seed: int, 
     """The rows of every column; says so where there are none."""
     rows: list[Row] = []
     for name in names:
-        train, held_out = (open_shards(patterns, [name], split=part) for part in (TRAIN, split))
+        train, held_out = (
+            open_shards(patterns, [name], split=part, other_split=BOTH) for part in (TRAIN, split)
+        )
         rows += probe_column(name, train, held_out, seed, masked)
     if not rows:
         print("probe: no box with a name and no question about one box: nothing to measure", file=sys.stderr)

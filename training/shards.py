@@ -98,6 +98,7 @@ def open_shards(
     *,
     split: str = TRAIN,
     allow_split: bool = False,
+    other_split: str = "say --allow-split if you mean it",
     features: Path | None = None,
     tokenizer: Path | None = None,
     answers: Sequence[str] | None = None,
@@ -106,9 +107,10 @@ def open_shards(
     """Open the shards of one split. columns: names of the feature columns that will be read.
 
     A shard of another split is left out when a glob or folder named it, and an error when it was named
-    itself, unless `allow_split`. features: the folder of the columns, if not `features` beside `data`.
-    tokenizer, answers: of shards without a manifest, whose every other word is taken as it is. on_error: as
-    of the stream; without an index every record is read here, and `skip` leaves to it those that cannot be.
+    itself, unless `allow_split`; other_split: what the command has for one who means it. features: the folder
+    of the columns, if not `features` beside `data`. tokenizer, answers: of shards without a manifest, whose
+    every other word is taken as it is. on_error: as of the stream; without an index every record is read
+    here, and `skip` leaves to it those that cannot be.
     """
     named = expand(patterns)
     folder = _one_folder(named)
@@ -121,7 +123,7 @@ def open_shards(
         answers=answers,
     )
     data = source.data
-    chosen = _choose_split(named, data, split, allow_split)
+    chosen = _choose_split(named, data, split, allow_split, other_split)
     if any(shard.whole for shard in named):
         _check_whole(folder, chosen, data, split)
     if not chosen:
@@ -146,7 +148,9 @@ def _one_folder(named: list[Named]) -> Path:
     return folders[0]
 
 
-def _choose_split(named: list[Named], data: DataManifest, split: str, allow_split: bool) -> list[Path]:
+def _choose_split(
+    named: list[Named], data: DataManifest, split: str, allow_split: bool, other_split: str
+) -> list[Path]:
     chosen = []
     for shard in named:
         facts = data.shards.get(shard.path.stem)
@@ -160,7 +164,7 @@ def _choose_split(named: list[Named], data: DataManifest, split: str, allow_spli
             raise ShardError(
                 shard.path,
                 f"is of split '{facts.split}', and this run reads '{split}'",
-                fix="leave it out, or say --allow-split if you mean it",
+                fix=f"leave it out, or {other_split}",
             )
     return chosen
 

@@ -14,7 +14,7 @@ from stat import S_ISREG
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from contract.errors import RawDataError, no_room
 
@@ -103,6 +103,10 @@ def _header(content: bytes, path: Path) -> Image.Image:
         return Image.open(BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError:
         raise RawDataError(path, "has too many pixels", expected=f"at most {MAX_PIXELS:,}") from None
+    except UnidentifiedImageError:  # its words are of the buffer, not of the file
+        raise RawDataError(
+            path, "is damaged or no picture", expected=f"one of {', '.join(FORMATS)}"
+        ) from None
     except (OSError, SyntaxError, ValueError) as error:
         raise _damaged(path, error) from None
 

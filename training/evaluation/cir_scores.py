@@ -13,7 +13,7 @@ import torch
 from msgspec import Struct
 
 from contract.errors import MismatchError
-from contract.record import Text
+from contract.index import is_edit
 from training.batching.needs import Need
 from training.evaluation.held_out import HeldOut, Picture
 from training.evaluation.metrics import cirr
@@ -29,11 +29,6 @@ class Search(Struct):
     queries: list[Query]
     gallery: list[str]
     scores_QG: Scores
-
-
-def is_edit(text: Text) -> bool:
-    """An edit, its target known or withheld."""
-    return text.role == "edit"
 
 
 def score(held: HeldOut, wanted: Wanted) -> Scored | str:

@@ -23,7 +23,7 @@ def scores(predicted: dict[str, str], questions: list[Path], choices: Path | Non
         raise MismatchError(
             ", ".join(map(str, questions)),
             "holds no balanced question that this run was asked",
-            found=f"{len(asked.truth)} questions, {asked.unanswered} of them balanced",
+            found=f"{len(asked.truth)} questions, {len(asked.unanswered)} of them balanced",
             fix="give the question files of the split that is scored (--split)",
         )
     found = gqa.scores(asked, predicted)

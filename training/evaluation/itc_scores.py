@@ -32,7 +32,8 @@ def _sections(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Secti
         return {}
     every = vectors(held, dataset, there)
     of = every.identity
-    found = both_ways(every.text.numpy(), every.picture.numpy(), of.text_picture.numpy(), of.group.numpy())
+    vectors_of = (every.text.numpy(), every.picture.numpy())
+    found = both_ways(*vectors_of, of.text_picture.numpy(), of.words.numpy(), of.group.numpy())
     absent = {"without_features": len(pictures) - len(there)}
     return {
         name: Section(*_measures(one), {ASK[name]: len(one.ranks), **absent}) for name, one in found.items()

@@ -1,7 +1,8 @@
 """Matching, a side at a time: texts with their own picture, with a wrong one, and pictures with a wrong text.
 
-random: the pictures stand in a random order that is always the same, and the wrong partner of each is the
-next. mined: the nearest picture of negatives/; mined_text: one of the texts there. swapped: the text with
+random: the pictures stand in a random order that is always the same, those of many texts first, and the
+wrong partner of each text is one nearby, such that neither words nor pictures alone tell which pairs are
+wrong. mined: the nearest picture of negatives/; mined_text: one of the texts there. swapped: the text with
 one thing changed, of the same folder, in all and by what was changed. What may be true after all (copies,
 the same words) is left out.
 
@@ -19,7 +20,8 @@ from torch import Tensor
 from contract.index import is_pair
 from training.batch import KINDS, Batch
 from training.batching.needs import Need
-from training.evaluation.held_out import SWAPS, HeldOut, Picture, asked, ring, shuffled
+from training.evaluation import partners
+from training.evaluation.held_out import SWAPS, HeldOut, Picture, asked, shuffled
 from training.evaluation.metrics import matching
 from training.evaluation.metrics.retrieval import Flags, Scores
 from training.evaluation.scored import Scored, Section, Sections, Values, Wanted, scored
@@ -47,9 +49,9 @@ class Sides(Struct):
 
 
 class Around(Struct):
-    """Of each text [R]: its row, its picture, the picture behind that in the ring, and a text of that one.
+    """Of each text [R]: its row, its picture, and the row and the picture of the next text.
 
-    false [R]: neither the text of the other picture nor the other text of this picture may be true.
+    false [R]: there is a next text; neither it nor this one is true of the other's picture.
     """
 
     text: Tensor
@@ -62,18 +64,24 @@ class Around(Struct):
 def score(held: HeldOut, _wanted: Wanted) -> Scored | str:
     """Accuracy of each side, and accuracy and AUC of each kind of wrong pair against the true ones.
 
-    A model that sees no picture gives both sides of `random` and `mined` the same texts, so it is at 0.5;
-    of `swapped` and `mined_text` the baseline is this model, asked about another picture.
+    A model that sees no picture gives both sides of `random` and `mined` the same texts, so it is at 0.5, as
+    is one that reads no text, of `random`; of `swapped` and `mined_text` the baseline is this model, asked
+    about another picture.
     """
     found = {name: _sections(held, name, some) for name, some in held.pictures(is_pair).items()}
     return scored("itm", found)
 
 
 def _sections(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Sections:
-    parts = list(judged(held, dataset, shuffled(asked(pictures), dataset)))
+    parts = list(judged(held, dataset, in_turn(asked(pictures), dataset)))
     names = dict.fromkeys(name for part in parts for name in part)
     found = {name: join(part[name] for part in parts if name in part) for name in names}
     return {name: section(sides) for name, sides in found.items() if len(sides.own)}
+
+
+def in_turn(pictures: Sequence[Picture], dataset: str) -> list[Picture]:
+    """In a random order, but beside those of as many texts: then few texts lack a partner."""
+    return sorted(shuffled(pictures, dataset), key=lambda picture: -len(picture.texts))
 
 
 @torch.inference_mode()
@@ -83,8 +91,8 @@ def judged(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Iterable
     need = Need(None, is_pair, swaps=True, near=True)
     mined = {"negatives": 1, "near_texts": 1, "swaps": SWAPS} if held.shards.source.mined_there else {}
     said = {one.key: {text.id: text.text for text in one.texts} for one in pictures}
-    rows = ring(pictures, held.batch)
-    for batch in held.batches("itm", dataset, rows, need, held.batch + 1, **mined):
+    size = partners.whole_groups(held.batch)
+    for batch in held.batches("itm", dataset, pictures, need, size, **mined):
         shared = held.model.trunk(batch)
         ours = around(batch)
         yield {
@@ -96,20 +104,16 @@ def judged(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Iterable
 
 
 def around(batch: Batch) -> Around:
-    """Of the texts of a block of the ring; its last picture is only there as another's next."""
+    """Of the texts of a batch, which holds whole groups of pictures."""
     rows = batch.rows["itm"]
     picture, may_be_true_RP = batch.text_picture[rows], unjudged(identify(batch, rows))
-    count = torch.bincount(picture, minlength=int(picture.max()) + 1)
-    first = count.cumsum(0) - count
-    own = (picture < picture.max()).nonzero()[:, 0]
-    here, behind = picture[own], picture[own] + 1
-    other = first[behind] + (own - first[here]) % count[behind]
-    false = ~(may_be_true_RP[own, behind] | may_be_true_RP[other, here])
-    return Around(rows[own], here, behind, rows[other], false)
+    found = partners.next_texts(picture.cpu().numpy(), may_be_true_RP.cpu().numpy())
+    after = torch.from_numpy(found).to(rows.device)
+    return Around(rows, picture, picture[after], rows[after], after != partners.NOBODY)
 
 
 def random_pairs(head: ItmHead, shared: Shared, ours: Around) -> Sides:
-    """Each text with the next picture, and a text of that one with the picture: as many of each."""
+    """Each text with the picture of the next, and that one with its picture: as many of each."""
     text, picture = ours.text[ours.false], ours.picture[ours.false]
     return Sides(
         own=log_odds(head, shared, text, picture),

@@ -109,6 +109,10 @@ def _add_majority(answered: Answered, current: Run) -> None:
     if not there:
         print(f"majority: no training shard lies in {folder}, so there is none")
         return
+    if len(there) < len(paths):
+        print(
+            f"majority: of the {len(there)} of this run's {len(paths)} training shards that lie in {folder}"
+        )
     words, answers = current.folder / "tokenizer.json", current.config.answers
     opened = open_shards(there, columns=[], allow_split=True, tokenizer=words, answers=answers)
     most = vqa.majority(

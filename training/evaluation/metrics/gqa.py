@@ -49,23 +49,23 @@ class Asked(Struct):
     """A question file beside a model's answers.
 
     questions: the balanced ones that were answered, by id. truth: the answer of every question of the file.
-    unanswered: how many balanced ones were not.
+    unanswered: the balanced ones that were not.
     """
 
     questions: dict[str, Question]
     truth: dict[str, str]
-    unanswered: int
+    unanswered: set[str]
 
 
 def ask(questions: Iterable[tuple[str, Question]], predicted: Mapping[str, str]) -> Asked:
-    """What a model's answers (by question id) can be scored on."""
-    asked = Asked({}, {}, 0)
+    """What a model's answers (by question id) can be scored on. A question that comes twice is asked once."""
+    asked = Asked({}, {}, set())
     for name, question in questions:
         asked.truth[name] = question.answer
         if question.balanced and name in predicted:
             asked.questions[name] = question
         elif question.balanced:
-            asked.unanswered += 1
+            asked.unanswered.add(name)
     return asked
 
 
@@ -75,7 +75,7 @@ def scores(asked: Asked, predicted: Mapping[str, str]) -> dict[str, Any]:
     forms = _accuracies(asked, right, form)
     return {
         "questions": len(right),
-        "unanswered": asked.unanswered,
+        "unanswered": len(asked.unanswered),
         "accuracy": _share(right.values()),
         BINARY: forms.get(BINARY),
         OPEN: forms.get(OPEN),

@@ -1,8 +1,8 @@
 """Recall at K, with any number of positives per query, and what a random order would reach.
 
-Legend: Q queries, G gallery, P pictures, T texts, W width. Ranks count from 0. A tie goes
-against the model, and so does a score that is not a number: whatever does not lie below the best positive
-stands ahead of it.
+Legend: Q queries, G gallery, P pictures, T texts, U wordings, V vectors of the gallery, W width. Ranks count
+from 0. A tie goes against the model, and so does a score that is not a number: whatever does not lie below
+the best positive stands ahead of it.
 """
 
 from collections.abc import Iterable
@@ -58,14 +58,17 @@ class Search(Struct):
     right: Counts
 
 
-def search(query_QW: Scores, gallery_GW: Scores, owner_Q: Counts, owner_G: Counts, group_P: Counts) -> Search:
-    """Vectors by their products. owners: the picture of each; right is what has the query's picture.
+def search(
+    query_QW: Scores, gallery_VW: Scores, vector_G: Counts, owner_Q: Counts, owner_G: Counts, group_P: Counts
+) -> Search:
+    """Vectors by their products. vector_G: which each of the gallery has: those of one vector have one score,
+    to the bit. owners: the picture of each; right is what has the query's picture.
 
     group_P: copies of a picture share one, and do not compete with it. A block of queries at a time: the
     scores of a large split would not fit into memory.
     """
     blocks = [
-        _block(query_QW[rows] @ gallery_GW.T, owner_Q[rows], owner_G, group_P)
+        _block((query_QW[rows] @ gallery_VW.T)[:, vector_G], owner_Q[rows], owner_G, group_P)
         for rows in (slice(at, at + BLOCK) for at in range(0, len(query_QW), BLOCK))
     ]
     fields = ([getattr(block, name) for block in blocks] for name in Search.__struct_fields__)
@@ -79,14 +82,18 @@ def _block(scores_QG: Scores, owner_Q: Counts, owner_G: Counts, group_P: Counts)
 
 
 def both_ways(
-    text_TW: Scores, picture_PW: Scores, text_picture_T: Counts, group_P: Counts
+    text_TW: Scores, picture_PW: Scores, text_picture_T: Counts, words_T: Counts, group_P: Counts
 ) -> dict[str, Search]:
     """`text_to_picture` and `picture_to_text`; any text of a picture is right for it.
 
     text_picture_T: each text's picture. A picture without a text is gallery for the texts, and no query.
+    words_T: equal for equal words, which take the vector of the first of them: two that were encoded apart
+    differ by rounding, and so would their scores.
     """
+    _, first_U, wording_T = np.unique(words_T, return_index=True, return_inverse=True)
+    text_UW = text_TW[first_U]
     every_P, asks_P = np.arange(len(picture_PW)), np.unique(text_picture_T)
     return {
-        "text_to_picture": search(text_TW, picture_PW, text_picture_T, every_P, group_P),
-        "picture_to_text": search(picture_PW[asks_P], text_TW, asks_P, text_picture_T, group_P),
+        "text_to_picture": search(text_UW[wording_T], picture_PW, every_P, text_picture_T, every_P, group_P),
+        "picture_to_text": search(picture_PW[asks_P], text_UW, wording_T, asks_P, text_picture_T, group_P),
     }
