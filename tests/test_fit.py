@@ -296,6 +296,39 @@ def test_a_model_is_not_scored_on_pictures_that_it_was_trained_on(world, capsys)
         evaluate.main(["--run", "runs/b", "--split", "train"])
 
 
+@pytest.mark.parametrize("far", [1, 2])
+def test_nor_on_pictures_that_weights_were_trained_on_that_it_was_begun_with(world, far):
+    train("--run", "runs/0", "--allow-split", "--shards", "data/toy-val-000.tar")
+    for number in range(1, far + 1):
+        train("--run", f"runs/{number}", "--init", f"runs/{number - 1}")
+    with pytest.raises(
+        ParamsError, match=f"runs/{far}: was begun with weights that were trained on[\\s\\S]*toy-val-000"
+    ):
+        evaluate.main(["--run", f"runs/{far}"])
+    train("--run", "runs/sound")
+    train("--run", "runs/blind", "--blind", "--init", f"runs/{far}")
+    with pytest.raises(ParamsError, match="runs/blind: was begun with weights that were trained on"):
+        evaluate.main(["--run", "runs/sound", "--blind", "runs/blind"])
+
+
+def test_weights_of_which_a_run_does_not_say_what_they_were_trained_on_are_noted(world, capsys):
+    train("--run", "runs/0")
+    train("--run", "runs/1", "--init", "runs/0")
+    evaluate.main(["--run", "runs/1"])
+    assert "are not known" not in capsys.readouterr().err
+    forget_ancestors(Path("runs/1/config.json"))
+    evaluate.main(["--run", "runs/1"])
+    assert "the shards of the weights that runs/1 was begun with are not known" in capsys.readouterr().err
+    train("--resume", "auto", "--run", "runs/1", "--init", "runs/0")  # the same run
+
+
+def forget_ancestors(config: Path) -> None:
+    """As versions before wrote it."""
+    stored = json.loads(config.read_text())
+    del stored["ancestors"]
+    config.write_text(json.dumps(stored))
+
+
 def test_shards_without_an_index_are_said(world, capsys):
     Path("data/toy-000.tar.idx").unlink()
     Path("data/toy-val-000.tar.idx").unlink()

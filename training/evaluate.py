@@ -231,12 +231,17 @@ def _open(current: Run, options: argparse.Namespace) -> ShardSet:
 
 
 def _refuse_trained_on(trained: Run, shards: Collection[str]) -> None:
-    """A score on pictures that a model was trained on says nothing."""
-    both = sorted(set(trained.config.opened) & set(shards))
+    """A score on pictures that a model, or what it was begun with, was trained on says nothing."""
+    config = trained.config
+    if config.init and not config.ancestors:
+        unknown = f"the shards of the weights that {trained.folder} was begun with are not known"
+        print(f"note: {unknown}: it may have seen these", file=sys.stderr)
+    both = sorted(set(run.trained_on(config)) & set(shards))
     if both:
+        begun = "" if set(config.opened) & set(shards) else "begun with weights that were "
         raise ParamsError(
             trained.folder,
-            "was trained on shards of this evaluation",
+            f"was {begun}trained on shards of this evaluation",
             found=", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else ""),
             fix="name held-out shards by --split or --shards",
         )

@@ -58,7 +58,8 @@ class RunConfig(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """config.json. torch_threads: of the CPU's arithmetic, whose sums depend on them. shards: the patterns as
     given; opened: the shards that they gave, with fingerprints; data: the folder of these
     shards; features: that of the columns, if not beside it. init: fingerprint of the weights of another run
-    that it was begun with; words: of the file of synonyms, where texts get other words.
+    that it was begun with; ancestors: the shards that these were trained on, and those that they were begun
+    with; words: of the file of synonyms, where texts get other words.
     """
 
     settings: dict[str, Any]
@@ -72,6 +73,7 @@ class RunConfig(Struct, forbid_unknown_fields=True, omit_defaults=True):
     answers: list[str]
     identity: Identity
     init: str | None = None
+    ancestors: list[str] = []
     words: str = ""
 
 
@@ -109,6 +111,11 @@ def _column_identity(known: FeatureManifest) -> ColumnIdentity:
 def names(shards: ShardSet) -> list[str]:
     """Names of the opened shards."""
     return [shard.path.stem for shard in shards.shards]
+
+
+def trained_on(config: RunConfig) -> list[str]:
+    """Names of all shards that have a part in the run's weights, those of its ancestors among them."""
+    return sorted({*config.opened, *config.ancestors})
 
 
 def create(folder: Path, run_config: RunConfig, shards: ShardSet) -> Run:

@@ -51,8 +51,13 @@ def _of_negatives(path: Path, shard: Shard, facts: NegativesManifest | None) -> 
 
 
 def same(stored: RunConfig, wanted: RunConfig) -> bool:
-    """Whether a run is one that would now be begun, but for what may change and the arithmetic's threads."""
-    before, now = (structs.replace(one, torch_threads=0, settings={}) for one in (stored, wanted))
+    """Whether a run is one that would now be begun, but for what may change and the arithmetic's threads.
+
+    Its ancestors hang on the weights that it was begun with; runs of earlier versions do not name them.
+    """
+    before, now = (
+        structs.replace(one, torch_threads=0, settings={}, ancestors=[]) for one in (stored, wanted)
+    )
     trains = (from_builtins(one.settings, "settings") for one in (stored, wanted))
     return before == now and not differences(*trains)
 

@@ -141,6 +141,7 @@ def _stored(options: argparse.Namespace, settings: Train, seed: int, shards: Sha
         answers=shards.answers,
         identity=run.identify(shards, settings.model.text),
         init=run.fingerprint(options.init) if options.init else None,
+        ancestors=run.trained_on(run.open_run(options.init).config) if options.init else [],
         words=synonyms.fingerprint(settings.augment),
     )
 
