@@ -158,6 +158,61 @@ def test_supcon_of_equal_vectors_is_ln_of_all_others():
     assert loss.item() == pytest.approx(math.log(2 * 4 - 1), rel=1e-5)
 
 
+def worded() -> Pairs:
+    """Five phrases and six boxes. Phrases 0 and 1 name box 0 in other words; 1 and 2 say the same, of boxes 0
+    and 1; 3 names boxes 2 and 3; box 4 is what box 1 shows, and 4 names box 5, which shows what box 2 does.
+    """
+    linked, same = torch.zeros(5, 6, dtype=torch.bool), torch.eye(6, dtype=torch.bool)
+    for phrase, box in ((0, 0), (1, 0), (2, 1), (3, 2), (3, 3), (4, 5)):
+        linked[phrase, box] = True
+    for one, other in ((1, 4), (2, 5)):
+        same[one, other] = same[other, one] = True
+    said = torch.tensor([0, 1, 1, 2, 3])
+    ignored = ((said[:, None] == said).float() @ linked.float() @ same.float() > 0) & ~linked
+    rows = torch.arange(5)
+    links = Links(*linked.nonzero(as_tuple=True), rows, rows)
+    return Pairs(unit(5), unit(6, 1), linked, ignored, ~ignored, same, said, links, torch.arange(6))
+
+
+def test_supcon_is_the_naive_loop_over_phrases_and_boxes():
+    found, scale = worded(), 5.0
+    linked, same, said = found.linked.tolist(), found.same.tolist(), found.label.tolist()
+    words = [{said[s] for s in range(5) if linked[s][r]} for r in range(6)]
+    boxes = [{r for r in range(6) if linked[s][r]} for s in range(5)]
+    things = [{t for r in boxes[s] for t in range(6) if same[r][t]} for s in range(5)]
+    vectors = torch.cat([found.phrase, found.box]).double()
+    rows = []
+    for i in range(11):
+        target, ignored = [], []
+        for j in range(11):
+            p, q = min(i, j), max(i, j)
+            if q < 5:
+                true, unjudged = said[p] == said[q] or boxes[p] & boxes[q], things[p] & boxes[q]
+            elif p < 5:
+                true, unjudged = said[p] in words[q - 5], bool(found.ignored[p, q - 5])
+            else:
+                true, unjudged = words[p - 5] & words[q - 5], same[p - 5][q - 5]
+            target.append(float(i != j and bool(true)))
+            ignored.append(i == j or bool(unjudged))
+        share = [x / max(1, sum(target)) for x in target]
+        rows.append(naive_row((scale * vectors @ vectors[i]).tolist(), share, ignored))
+    assert sum(row is None for row in rows) == 1  # box 4, which nothing names
+    loss = CONTRASTS["supcon"](found, torch.tensor(scale), 0.0)
+    assert loss.item() == pytest.approx(naive_mean(rows), rel=1e-4)
+
+
+def test_supcon_pulls_every_wording_to_its_box_and_to_the_others():
+    """A box between two wordings that are still at right angles to it and to each other."""
+    some = pairs(2, torch.tensor([[True, False], [True, False]]))
+    phrase, box = torch.eye(4)[:2].requires_grad_(), torch.eye(4)[2:].requires_grad_()
+    CONTRASTS["supcon"](replaced(some, phrase=phrase, box=box), torch.tensor(1.0), 0.0).backward()
+    own, other = box.detach()
+    for mine, theirs in ((0, 1), (1, 0)):
+        assert phrase.grad[mine] @ own < 0 < phrase.grad[mine] @ other
+        assert phrase.grad[mine] @ phrase[theirs].detach() < 0
+    assert (box.grad[0] @ phrase.detach().T < 0).all()
+
+
 @pytest.mark.parametrize("contrast", CONTRASTS)
 def test_every_contrast_learns_its_scale(contrast):
     found = replaced(pairs(4), phrase=unit(4), box=unit(4, 1))

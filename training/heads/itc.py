@@ -53,7 +53,8 @@ class ItcHead(nn.Module):
     def contrast(self, found: Contrasted) -> Outcome:
         """Half texts → pictures, half pictures → texts. In training the keys then go into the bank."""
         online, keys = found.online, found.keys
-        positive, ignored = positives(online.identity), unjudged(online.identity)
+        positive = positives(online.identity)
+        ignored = unjudged(online.identity) & ~positive
         pictures, texts = self._banked(online.identity)
         scaled = found.scale * online.text, found.scale * keys.text
         there = self._side(*scaled, keys.picture, positive, ignored, pictures)

@@ -296,17 +296,27 @@ def _label(linked_SR: Tensor) -> Tensor:
 
 
 def _supcon(pairs: Pairs, scale: Tensor, _margin: float) -> Tensor:
-    """A class per wording; a box is of that of its first phrase, and without one of none but its own.
+    """A class per wording; a box is of all classes that name it, and each of its phrases is its own."""
+    return supcon(torch.cat([pairs.phrase, pairs.box]), alike(pairs), scale, _unjudged(pairs))
 
-    No negatives: a box and its other phrases, what is ignored, and two boxes of the same thing.
-    """
-    first = _first(pairs.linked.T)
-    alone = -1 - torch.arange(len(first), device=first.device)
-    named = torch.where(pairs.linked.any(0), F.pad(pairs.label, (0, 1))[first], alone)
-    vectors, label = torch.cat([pairs.phrase, pairs.box]), torch.cat([pairs.label, named])
-    across = pairs.linked | pairs.ignored
-    ignored = torch.cat([F.pad(across, (len(across), 0)), torch.cat([across.T, pairs.same], dim=1)])
-    return supcon(vectors, label, scale, ignored)
+
+def alike(pairs: Pairs) -> Tensor:
+    """[S+R,S+R] phrases of the same words or box; a box and the words that name it; boxes that share one."""
+    said, linked = pairs.label[:, None] == pairs.label, pairs.linked.float()
+    named = said.float() @ linked  # how often a phrase's words name a box
+    return _square(said | (linked @ linked.T > 0), named > 0, linked.T @ named > 0)
+
+
+def _unjudged(pairs: Pairs) -> Tensor:
+    """[S+R,S+R] what is ignored of phrases and boxes, and two boxes of the same thing, or phrases of two."""
+    linked = pairs.linked.float()
+    same_SS = linked @ pairs.same.float() @ linked.T > 0
+    return _square(same_SS, pairs.ignored, pairs.same)
+
+
+def _square(of_SS: Tensor, between_SR: Tensor, of_RR: Tensor) -> Tensor:
+    """[S+R,S+R] phrases and boxes with one another."""
+    return torch.cat([torch.cat([of_SS, between_SR], dim=1), torch.cat([between_SR.T, of_RR], dim=1)])
 
 
 CONTRASTS: dict[str, Callable[[Pairs, Tensor, float], Tensor]] = {
