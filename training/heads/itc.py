@@ -62,7 +62,7 @@ class ItcHead(nn.Module):
         back = self._side(*scaled, keys.text, positive.T, ignored.T, texts)
         if self.bank is not None and self.training:
             self.bank.enqueue(keys)
-        return Outcome(0.5 * (there + back), self._measures(online, positive, ignored))
+        return Outcome((0.5 * (there + back),), self._measures(online, positive, ignored))
 
     def _banked(self, of: Identity) -> tuple[More | None, More | None]:
         """The bank's pictures and texts, once its warm-up is over. It takes no part in evaluation."""

@@ -17,7 +17,7 @@ from training.batch import Batch
 from training.config import Region
 from training.modules.logit_scale import LogitScale
 from training.modules.pooling import POOLINGS
-from training.modules.regions import box_vectors, same_thing
+from training.modules.regions import box_vectors, same_thing, to_input
 from training.objectives.contrast import word_ids
 from training.objectives.losses import arcface_logits, equal_mass, info_nce, one_of, supcon
 from training.objectives.memory_bank import More, joined
@@ -83,6 +83,14 @@ def _numbers(rows: Tensor) -> Tensor:
     return rows.unique(dim=0, return_inverse=True)[1]
 
 
+def asking(batch: Batch) -> int:
+    """Whole texts of a box that the first column's encoder sees, with something that is false of it."""
+    _, seen = to_input(batch.boxes, next(iter(batch.place.values()))[batch.box_picture])
+    text, box = batch.about.unbind(1)
+    shown = text[(seen & ~batch.crowd)[box]].unique()
+    return int((torch.cat([batch.neg_text, batch.swapped], 1)[shown] >= 0).any(1).sum())
+
+
 class Pairs(Struct):
     """Unit vectors of phrases [S,W] and boxes [R,W], and what holds between them, all [S,R] bool.
 
@@ -138,8 +146,8 @@ class RegionHead(nn.Module):
         fine = value_at(options.fine, options.fine_end, batch.progress)
         contrasted = self._with_more(pairs, shared, batch) if self.training else pairs
         contrast = CONTRASTS[options.contrast](contrasted, self.coarse(), options.margin)
-        loss = coarse * contrast + fine * one_of(self.fine() * hard, real)
-        return Outcome(loss, matching(pairs) | one_of_n(hard, real))
+        losses = (coarse * contrast, fine * one_of(self.fine() * hard, real))
+        return Outcome(losses, matching(pairs) | one_of_n(hard, real))
 
     def compared(self, shared: Shared, batch: Batch) -> tuple[Pairs, Tensor, Tensor]:
         """Phrases with boxes; cosines [S,1+K] of boxes with true and false texts, and which there are."""
