@@ -182,7 +182,7 @@ def stepper(model: FusionModel, settings: Train) -> Callable[[Batch], None]:
         step.backward(model, {0: batch}, settings, context, CPU, Sums())
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        model.end_step()
+        model.limit_scales()
 
     return take
 

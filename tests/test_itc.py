@@ -88,7 +88,8 @@ def test_mined_pictures_are_further_columns(shards):
     of = made.contrasted(mined).online
     assert len(of.picture) > len(plain.keys) and len(of.text) == len(plain.rows["itc"])
     score = made.itc.scale() * of.text @ of.picture.T
-    true, ignored = positives(of.identity), unjudged(of.identity)
+    true = positives(of.identity)
+    ignored = unjudged(of.identity) & ~true
     sides = ((score, true, ignored), (score.T, true.T, ignored.T))
     expected = sum(info_nce(scores, equal_mass(own), left_out) for scores, own, left_out in sides) / 2
     assert made(mined)["itc"].loss.item() == pytest.approx(expected.item(), rel=1e-6)
@@ -158,6 +159,17 @@ def test_alpha_0_is_plain_and_a_teacher_changes_the_target():
         return head.contrast(Contrasted(*vectors, torch.tensor(1.0))).loss.item()
 
     assert loss(0.4, 0) == loss(0.0, 0) == loss(0.0, 9) != loss(0.4, 5)
+
+
+def test_a_teacher_that_is_sure_leaves_the_own_picture_among_what_is_compared():
+    """At α = 1 none of the target need lie on it."""
+    head = ItcHead(2, True, Itc(width=2, alpha=1.0, alpha_ramp=1)).train()
+    head.step = 1
+    of, own = Identity(*[torch.arange(2)] * 3), torch.eye(2)
+    crossed = Vectors(100 * own.flip(0), own, of)  # each text with the other's picture
+    found = head.contrast(Contrasted(Vectors(own, own, of), crossed, torch.tensor(3.0))).loss
+    there, back = math.log(1 + math.exp(3)), 0.0
+    assert found.item() == pytest.approx((there + back) / 2)
 
 
 @pytest.mark.parametrize("momentum", [1.0, 0.9, 0.0])

@@ -8,7 +8,7 @@ import synthetic
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from contract.errors import ShardError
 from contract.record import Near, TextNegatives
@@ -222,6 +222,22 @@ def test_only_a_task_that_draws_them_has_mined_texts(shards):
 def test_a_batch_draws_the_same_pairs_again(shards):
     first, second = (sample(statements.batches(shards, 1, 16)[0], None, Sources()) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in ((first.text, second.text), (first.picture, second.picture)))
+
+
+def test_autocast_changes_no_draw(shards):
+    """Cosines that bf16 does not tell apart are a choice all the same at a scale of 100."""
+    (batch,) = statements.batches(shards, 1, 32)
+    of = identify(batch, batch.rows["itm"])
+    text, picture = (
+        normalize(1 + 0.2 * torch.randn(len(rows), 16, generator=generator(seed)), dim=1)
+        for seed, rows in enumerate((of.text_picture, of.group))
+    )
+    close = Vectors(text, picture, of)
+    found, sources = Contrasted(close, close, torch.tensor(100.0)), Sources(similar=1, random=0)
+    plain = sample(batch, found, sources)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = sample(batch, found, sources)
+    assert torch.equal(cast.picture, plain.picture) and torch.equal(cast.text, plain.text)
 
 
 @pytest.mark.parametrize("size", [1, 8])

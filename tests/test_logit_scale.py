@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import every_task
 import pytest
 import statements
 import torch
@@ -11,7 +12,9 @@ from test_fit import train
 
 from contract.errors import ParamsError
 from training import run
+from training.config import Cir, Itc, Model, Region, Scale, Tasks, Train
 from training.modules.logit_scale import LogitScale
+from training.shards import open_shards
 
 
 def stepped(scale: LogitScale, direction: float, rate: float) -> float:
@@ -59,3 +62,24 @@ def test_a_start_above_the_limit_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ParamsError, match=r"tasks\.itc\.scale: init 20\.0 is above most 10\.0"):
         train("--run", "runs/a", "--set", "tasks.itc={scale: {init: 20.0, most: 10.0}}")
+
+
+def begun(scale: Scale) -> list[float]:
+    """The four scales of a run of all contrasts that begins with the weights of `runs/a`."""
+    tasks = Tasks(itc=Itc(scale=scale), region=Region(scale=scale), cir=Cir(scale=scale))
+    small = Model(hidden=16, heads=2, text_layers=1, head_layers=1)
+    settings = Train(tasks=tasks, inputs={"grid": "vit"}, model=small)
+    shards = open_shards(["data"], settings.columns)
+    model = run.build_model(settings, shards.features, shards.tokenizer, len(shards.answers))
+    run.init_model(Path("runs/a"), model, settings, shards)
+    return [module().item() for module in model.modules() if isinstance(module, LogitScale)]
+
+
+def test_init_keeps_to_a_scale_that_is_fixed_and_to_the_limit_of_one_that_is_learned(tmp_path, monkeypatch):
+    every_task.build(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    scales = ", ".join(f"{task}: {{scale: {{init: 50}}}}" for task in ("itc", "region", "cir"))
+    train("--run", "runs/a", "--set", f"tasks={{{scales}}}", "optim.epochs=1")
+    assert begun(Scale(init=10, learned=False)) == pytest.approx([10] * 4)
+    assert begun(Scale(init=5, most=8)) == pytest.approx([8] * 4)
+    assert begun(Scale(init=5)) == pytest.approx([50] * 4, rel=0.1)

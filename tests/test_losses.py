@@ -25,7 +25,8 @@ def drawn(seed: int, *shape: int) -> torch.Tensor:
 
 def masks(seed: int, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Positives and ignored pairs, at random: rows without either among them."""
-    return drawn(seed + 1, rows, columns) > 0.7, drawn(seed + 2, rows, columns) > 0.7
+    positive = drawn(seed + 1, rows, columns) > 0.7
+    return positive, (drawn(seed + 2, rows, columns) > 0.7) & ~positive
 
 
 def symmetric(scores, positive, ignored=None) -> torch.Tensor:
@@ -161,6 +162,11 @@ def test_class_balance_gives_every_class_the_same_part_of_the_mean(labels):
     assert parts == pytest.approx([1 / len(parts)] * len(parts))
 
 
+def alike(label: torch.Tensor) -> torch.Tensor:
+    """[B,B] whether two are of one class."""
+    return label[:, None] == label
+
+
 @given(SEEDS)
 def test_supcon_is_the_naive_loop(seed):
     z, label = normalize(drawn(seed, 6, 4)), (drawn(seed + 1, 6) > 0).long()
@@ -171,14 +177,14 @@ def test_supcon_is_the_naive_loop(seed):
         same = [p for p in others if label[p] == label[i]]
         terms = [math.log(math.exp(z[i] @ z[p] / 0.1) / total) for p in same]
         rows.append(-sum(terms) / len(same) if same else None)
-    found = losses.supcon(z, label, scale=10.0).item()
+    found = losses.supcon(z, alike(label), scale=10.0).item()
     assert found == pytest.approx(naive_mean(rows), rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("batch", [2, 8, 33])
 def test_identical_features_give_ln_2b_minus_1(batch):
     same = normalize(torch.ones(2 * batch, 5))
-    assert losses.supcon(same, torch.arange(batch).repeat(2)).item() == pytest.approx(
+    assert losses.supcon(same, alike(torch.arange(batch).repeat(2))).item() == pytest.approx(
         math.log(2 * batch - 1), rel=1e-5
     )
 
@@ -187,13 +193,14 @@ def test_supcon_looks_past_what_is_ignored():
     z, label = normalize(drawn(0, 5, 4).float()), torch.tensor([0, 0, 1, 1, 2])
     last = torch.arange(5) == 4
     torch.testing.assert_close(
-        losses.supcon(z, label, ignored_BB=last[:, None] | last), losses.supcon(z[:4], label[:4])
+        losses.supcon(z, alike(label), ignored_BB=last[:, None] | last),
+        losses.supcon(z[:4], alike(label[:4])),
     )
 
 
 def test_supcon_anchors_without_a_positive_are_left_out():
     z = normalize(drawn(0, 3, 4).float())
-    assert losses.supcon(z, torch.arange(3)) == 0
+    assert losses.supcon(z, alike(torch.arange(3))) == 0
 
 
 def test_arcface_gradient_is_s_sin_theta_plus_m_over_sin_theta():

@@ -131,3 +131,17 @@ def test_a_mask_that_hides_nothing_or_leaves_nothing_is_refused(world, masking, 
     with pytest.raises(ParamsError, match=message):
         fit.main(["--run", "runs/a", "--set", "tasks={mfm: {}}", f"masking={masking}"])
     assert not (world / "runs").exists()
+
+
+def test_init_with_another_first_column_has_its_features_to_learn(world, capsys):
+    """As wide as the one before, and yet each number means something else."""
+    settings = ["--set", "tasks={mfm: {}}", "masking={ratio: 0.5, fill: zero}", "optim.epochs=1"]
+    fit.main(["--run", "runs/a", *settings])
+    normalizers, decode = "trunk.picture.normalizers:", "heads.mfm.decode:"
+    for column, anew in (("esam", [normalizers]), ("vit", [decode, normalizers])):
+        path = world / "features" / column / "manifest.json"
+        path.write_text(path.read_text().replace(f"{column}-weights", "other-weights"))
+        capsys.readouterr()
+        fit.main(["--run", f"runs/{column}", "--init", "runs/a", *settings])
+        new = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("new ")]
+        assert new == anew

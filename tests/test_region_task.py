@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -16,11 +17,17 @@ from contract.errors import ParamsError
 from contract.record import Near, NegText, Record, TextNegatives
 from training import evaluate, fit
 from training.batch import Batch
-from training.config import Itm, Region, Tasks
+from training.config import Itm, Model, Optim, Region, Tasks, Train
+from training.distributed import ALONE
 from training.evaluation.metrics.matching import entity_object, summary
-from training.heads.region import CONTRASTS, Pairs, RegionHead, matching, phrases, repeats
+from training.heads.region import CONTRASTS, Pairs, RegionHead, asking, matching, phrases, repeats
 from training.objectives.losses import one_of
 from training.objectives.region_bank import Links
+from training.optimizing import step
+from training.optimizing.checkpoint import Sums
+from training.optimizing.step import StepContext
+from training.optimizing.tally import tally
+from training.run import build_model
 from training.shards import open_shards
 from training.starting.streams import needs
 from training.stream import Stream
@@ -156,6 +163,61 @@ def unit(rows: int, seed: int = 0) -> torch.Tensor:
 def test_supcon_of_equal_vectors_is_ln_of_all_others():
     loss = CONTRASTS["supcon"](pairs(4), torch.tensor(1.0), 0.0)
     assert loss.item() == pytest.approx(math.log(2 * 4 - 1), rel=1e-5)
+
+
+def worded() -> Pairs:
+    """Five phrases and six boxes. Phrases 0 and 1 name box 0 in other words; 1 and 2 say the same, of boxes 0
+    and 1; 3 names boxes 2 and 3; box 4 is what box 1 shows, and 4 names box 5, which shows what box 2 does.
+    """
+    linked, same = torch.zeros(5, 6, dtype=torch.bool), torch.eye(6, dtype=torch.bool)
+    for phrase, box in ((0, 0), (1, 0), (2, 1), (3, 2), (3, 3), (4, 5)):
+        linked[phrase, box] = True
+    for one, other in ((1, 4), (2, 5)):
+        same[one, other] = same[other, one] = True
+    said = torch.tensor([0, 1, 1, 2, 3])
+    ignored = ((said[:, None] == said).float() @ linked.float() @ same.float() > 0) & ~linked
+    rows = torch.arange(5)
+    links = Links(*linked.nonzero(as_tuple=True), rows, rows)
+    return Pairs(unit(5), unit(6, 1), linked, ignored, ~ignored, same, said, links, torch.arange(6))
+
+
+def test_supcon_is_the_naive_loop_over_phrases_and_boxes():
+    found, scale = worded(), 5.0
+    linked, same, said = found.linked.tolist(), found.same.tolist(), found.label.tolist()
+    words = [{said[s] for s in range(5) if linked[s][r]} for r in range(6)]
+    boxes = [{r for r in range(6) if linked[s][r]} for s in range(5)]
+    things = [{t for r in boxes[s] for t in range(6) if same[r][t]} for s in range(5)]
+    vectors = torch.cat([found.phrase, found.box]).double()
+    rows = []
+    for i in range(11):
+        target, ignored = [], []
+        for j in range(11):
+            p, q = min(i, j), max(i, j)
+            if q < 5:
+                true, unjudged = said[p] == said[q] or boxes[p] & boxes[q], things[p] & boxes[q]
+            elif p < 5:
+                true, unjudged = said[p] in words[q - 5], bool(found.ignored[p, q - 5])
+            else:
+                true, unjudged = words[p - 5] & words[q - 5], same[p - 5][q - 5]
+            target.append(float(i != j and bool(true)))
+            ignored.append(i == j or bool(unjudged))
+        share = [x / max(1, sum(target)) for x in target]
+        rows.append(naive_row((scale * vectors @ vectors[i]).tolist(), share, ignored))
+    assert sum(row is None for row in rows) == 1  # box 4, which nothing names
+    loss = CONTRASTS["supcon"](found, torch.tensor(scale), 0.0)
+    assert loss.item() == pytest.approx(naive_mean(rows), rel=1e-4)
+
+
+def test_supcon_pulls_every_wording_to_its_box_and_to_the_others():
+    """A box between two wordings that are still at right angles to it and to each other."""
+    some = pairs(2, torch.tensor([[True, False], [True, False]]))
+    phrase, box = torch.eye(4)[:2].requires_grad_(), torch.eye(4)[2:].requires_grad_()
+    CONTRASTS["supcon"](replaced(some, phrase=phrase, box=box), torch.tensor(1.0), 0.0).backward()
+    own, other = box.detach()
+    for mine, theirs in ((0, 1), (1, 0)):
+        assert phrase.grad[mine] @ own < 0 < phrase.grad[mine] @ other
+        assert phrase.grad[mine] @ phrase[theirs].detach() < 0
+    assert (box.grad[0] @ phrase.detach().T < 0).all()
 
 
 @pytest.mark.parametrize("contrast", CONTRASTS)
@@ -368,6 +430,46 @@ def test_a_run_learns_which_of_a_text_and_its_change_is_true_of_a_box(tmp_path, 
     found = json.loads((tmp_path / "found.json").read_text())["region"]
     assert found["changed"]["texts"] == 24 and found["changed"]["chance"] == {"accuracy": 0.5}
     assert found["changed"]["accuracy"] > 0.75 and "one_of_n" not in found
+
+
+def test_the_fine_loss_counts_the_texts_whose_box_is_seen_and_that_have_something_false(batch):
+    crowd, negatives, boxes = batch.crowd.clone(), batch.neg_text.clone(), batch.boxes.clone()
+    crowd[0], boxes[5] = True, 2.0  # a box beyond the picture
+    negatives[batch.about[3, 0]] = -1
+    few = replace(batch, crowd=crowd, neg_text=negatives, boxes=boxes)
+    for given, less in ((batch, 0), (few, 3)):
+        asked = head()(shared(batch), given).measures["one_of_n"][1]
+        assert asking(given) == asked == len(batch.about) - less
+
+
+def first_half(number: int, record: Record) -> Record:
+    """As with_phrases; only the pictures below 8 have anything false."""
+    return (synthetic_tasks.with_phrases if number < 8 else without_given)(number, record)
+
+
+def gradients(folder, accumulate: int) -> dict[str, torch.Tensor]:
+    """Of a step over sixteen pictures in so many parts, by the fine loss alone."""
+    shards = open_shards([str(folder / "data")], ["vit"])
+    optim = Optim(batch=16, accumulate=accumulate, clip=1e9)
+    small = Model(hidden=16, heads=2, text_layers=1, head_layers=1, dropout=0.0)
+    tasks = Tasks(region=Region(coarse=0.0, fine=1.0))
+    settings = Train(tasks=tasks, inputs={"grid": "vit"}, model=small, optim=optim, precision="float32")
+    stream = Stream(shards, ["region"], batch=16 // accumulate, text_negatives=3, shuffle="none")
+    parts = dict(enumerate(islice(stream, accumulate)))
+    torch.manual_seed(0)
+    model = build_model(settings, shards.features, shards.tokenizer, len(shards.answers))
+    context = StepContext(0, 1, 0, False, tally(parts, settings, False, ALONE))
+    assert step.backward(model, parts, settings, context, torch.device("cpu"), Sums()).whole > 0
+    return {name: found.grad for name, found in model.named_parameters() if found.grad is not None}
+
+
+def test_a_step_learns_the_same_from_false_texts_however_it_is_cut(tmp_path):
+    """Half of the parts have none: their phrases take nothing from the mean over those that have."""
+    synthetic.build(tmp_path, train=16, shards=1, change=first_half)
+    whole, cut = gradients(tmp_path, 1), gradients(tmp_path, 2)
+    assert whole["heads.region.box.weight"].any()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(cut[name], gradient, rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture

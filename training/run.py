@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs
 from tokenizers import Tokenizer
+from torch import nn
 
 from contract import manifest
 from contract.errors import MismatchError, ParamsError
@@ -18,6 +19,7 @@ from contract.manifest import FeatureManifest
 from training.config import TextModel, Train
 from training.heads.vqa import VqaHead
 from training.model.model import FusionModel, build
+from training.modules.logit_scale import LogitScale
 from training.optimizing import checkpoint
 from training.settings import from_builtins
 from training.shards import ShardSet
@@ -224,12 +226,15 @@ def init_model(
 ) -> tuple[list[str], list[str]]:
     """Start `model` from a run's best weights; returns (loaded, new) parameter names.
 
-    What another answer vocabulary, tokenizer or feature column gives another meaning stays new.
+    What another answer vocabulary, tokenizer or feature column gives another meaning stays new, and a scale
+    that this run holds fixed; one that it learns starts no higher than its limit here.
     """
     source = open_run(folder)
     fresh = _fresh(source, identify(shards, settings.model.text), settings.columns, model)
     averaged = source.settings.optim.ema is not None
-    return checkpoint.init_model(checkpoint.find(folder, "best"), model, fresh, averaged)
+    names = checkpoint.init_model(checkpoint.find(folder, "best"), model, fresh, averaged)
+    model.limit_scales()
+    return names
 
 
 def _fresh(source: Run, here: Identity, columns: list[str], model: FusionModel) -> list[str]:
@@ -242,15 +247,23 @@ def _fresh(source: Run, here: Identity, columns: list[str], model: FusionModel) 
         for n, pair in enumerate(zip(before, now, strict=False))
         if pair[0] != pair[1]
     ]
+    if before[:1] != now[:1]:
+        found.append("heads.mfm.decode.")
     if stored.answers != here.answers:
         found.append(f"heads.vqa.{VqaHead.ANSWERS}.")
     if stored.tokenizer != here.tokenizer:
         found.append("trunk.text.words.")
     if stored.text != here.text:
         found.append("trunk.text.")
+    found += [f"{name}." for name, module in model.named_modules() if _is_fixed(module)]
     return [
         *found,
         "heads.itc.bank.",
         "heads.region.bank.",
         "momentum_encoder.",
     ]  # begin anew
+
+
+def _is_fixed(module: nn.Module) -> bool:
+    """Whether it is a scale that is set and not learned."""
+    return isinstance(module, LogitScale) and not module.log.requires_grad

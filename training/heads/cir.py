@@ -81,7 +81,7 @@ class CirHead(nn.Module):
         )
         wanted = prompt.mean(1) if options.target == "sample" else self.prompt.mean(0).expand(len(edits), -1)
         loss = itc + options.rtc * rtc + options.align * alignment(seen.mean(1), wanted)
-        return Outcome(loss, recalls(scores.detach(), found))
+        return Outcome((loss,), recalls(scores.detach(), found))
 
     def queries_of(self, shared: Shared, edits: Tensor) -> Tensor:
         """[E,W] unit vectors of the edits, rows of the texts."""
@@ -133,7 +133,9 @@ class CirHead(nn.Module):
 def _nothing(parameter: Tensor) -> Outcome:
     """Of a batch without an edit, such as another task may bring: a loss of zero, and nothing counted."""
     none = (parameter.new_zeros(()), 0)
-    return Outcome(0 * parameter.sum(), dict.fromkeys(("R@1", "R@1_chance", "R_s@1", "R_s@1_chance"), none))
+    return Outcome(
+        (0 * parameter.sum(),), dict.fromkeys(("R@1", "R@1_chance", "R_s@1", "R_s@1_chance"), none)
+    )
 
 
 def alignment(seen_EH: Tensor, wanted_EH: Tensor) -> Tensor:

@@ -53,7 +53,8 @@ class ItcHead(nn.Module):
     def contrast(self, found: Contrasted) -> Outcome:
         """Half texts → pictures, half pictures → texts. In training the keys then go into the bank."""
         online, keys = found.online, found.keys
-        positive, ignored = positives(online.identity), unjudged(online.identity)
+        positive = positives(online.identity)
+        ignored = unjudged(online.identity) & ~positive
         pictures, texts = self._banked(online.identity)
         scaled = found.scale * online.text, found.scale * keys.text
         there = self._side(*scaled, keys.picture, positive, ignored, pictures)
@@ -61,7 +62,7 @@ class ItcHead(nn.Module):
         back = self._side(*scaled, keys.text, positive.T, ignored.T, texts)
         if self.bank is not None and self.training:
             self.bank.enqueue(keys)
-        return Outcome(0.5 * (there + back), self._measures(online, positive, ignored))
+        return Outcome((0.5 * (there + back),), self._measures(online, positive, ignored))
 
     def _banked(self, of: Identity) -> tuple[More | None, More | None]:
         """The bank's pictures and texts, once its warm-up is over. It takes no part in evaluation."""

@@ -42,7 +42,7 @@ class ItmHead(nn.Module):
         measures = accuracy(right, pairs.side) | _by_source(
             right, batch.kind[pairs.text], pairs.view, sources
         )
-        return Outcome(self._loss(logits, label, pairs.side), measures)
+        return Outcome((self._loss(logits, label, pairs.side),), measures)
 
     def _loss(self, logits: Tensor, label: Tensor, side: Tensor) -> Tensor:
         """Over the pairs of the sides that are learned."""

@@ -19,6 +19,7 @@ from training.batch import Batch
 from training.config import Sources
 from training.objectives.contrast import Contrasted, identify, unjudged
 from training.objectives.pairing import NOBODY, Source, any_of, couples, draw, mined, negatives
+from training.objectives.similarity import similarities
 from training.trunk import masked_view
 from training.trunk.picture import Column
 
@@ -66,7 +67,7 @@ def _wrong(
     generator = torch.Generator().manual_seed(seed64("itm", batch.position, *batch.keys[:1]) >> 1)
     rows = batch.rows["itm"]
     own, wrong_RP = batch.text_picture[rows], ~unjudged(identify(batch, rows))
-    scores_RP = None if found is None else found.scale * found.online.text @ found.online.picture.T
+    scores_RP = None if found is None else similarities(found.scale * found.online.text, found.online.picture)
     mined_RP = mined(batch.neg_picture[rows], len(batch.keys))
     numbers = torch.arange(len(batch.keys), device=own.device)
     back_RR = None if scores_RP is None else scores_RP.T[own]

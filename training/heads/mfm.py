@@ -31,7 +31,7 @@ class MfmHead(nn.Module):
         hidden = batch.hidden[self.name]
         error = hidden_error(guessed, batch.tokens_of(self.name).float(), hidden)
         count = int(hidden.sum())
-        return Outcome(error / max(1, count), {"explained": (count - error.detach(), count)})
+        return Outcome((error / max(1, count),), {"explained": (count - error.detach(), count)})
 
 
 def hidden_error(guessed_PND: Tensor, features_PND: Tensor, hidden_PN: Tensor) -> Tensor:

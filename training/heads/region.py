@@ -17,7 +17,7 @@ from training.batch import Batch
 from training.config import Region
 from training.modules.logit_scale import LogitScale
 from training.modules.pooling import POOLINGS
-from training.modules.regions import box_vectors, same_thing
+from training.modules.regions import box_vectors, same_thing, to_input
 from training.objectives.contrast import word_ids
 from training.objectives.losses import arcface_logits, equal_mass, info_nce, one_of, supcon
 from training.objectives.memory_bank import More, joined
@@ -83,6 +83,14 @@ def _numbers(rows: Tensor) -> Tensor:
     return rows.unique(dim=0, return_inverse=True)[1]
 
 
+def asking(batch: Batch) -> int:
+    """Whole texts of a box that the first column's encoder sees, with something that is false of it."""
+    _, seen = to_input(batch.boxes, next(iter(batch.place.values()))[batch.box_picture])
+    text, box = batch.about.unbind(1)
+    shown = text[(seen & ~batch.crowd)[box]].unique()
+    return int((torch.cat([batch.neg_text, batch.swapped], 1)[shown] >= 0).any(1).sum())
+
+
 class Pairs(Struct):
     """Unit vectors of phrases [S,W] and boxes [R,W], and what holds between them, all [S,R] bool.
 
@@ -138,8 +146,8 @@ class RegionHead(nn.Module):
         fine = value_at(options.fine, options.fine_end, batch.progress)
         contrasted = self._with_more(pairs, shared, batch) if self.training else pairs
         contrast = CONTRASTS[options.contrast](contrasted, self.coarse(), options.margin)
-        loss = coarse * contrast + fine * one_of(self.fine() * hard, real)
-        return Outcome(loss, matching(pairs) | one_of_n(hard, real))
+        losses = (coarse * contrast, fine * one_of(self.fine() * hard, real))
+        return Outcome(losses, matching(pairs) | one_of_n(hard, real))
 
     def compared(self, shared: Shared, batch: Batch) -> tuple[Pairs, Tensor, Tensor]:
         """Phrases with boxes; cosines [S,1+K] of boxes with true and false texts, and which there are."""
@@ -296,17 +304,27 @@ def _label(linked_SR: Tensor) -> Tensor:
 
 
 def _supcon(pairs: Pairs, scale: Tensor, _margin: float) -> Tensor:
-    """A class per wording; a box is of that of its first phrase, and without one of none but its own.
+    """A class per wording; a box is of all classes that name it, and each of its phrases is its own."""
+    return supcon(torch.cat([pairs.phrase, pairs.box]), alike(pairs), scale, _unjudged(pairs))
 
-    No negatives: a box and its other phrases, what is ignored, and two boxes of the same thing.
-    """
-    first = _first(pairs.linked.T)
-    alone = -1 - torch.arange(len(first), device=first.device)
-    named = torch.where(pairs.linked.any(0), F.pad(pairs.label, (0, 1))[first], alone)
-    vectors, label = torch.cat([pairs.phrase, pairs.box]), torch.cat([pairs.label, named])
-    across = pairs.linked | pairs.ignored
-    ignored = torch.cat([F.pad(across, (len(across), 0)), torch.cat([across.T, pairs.same], dim=1)])
-    return supcon(vectors, label, scale, ignored)
+
+def alike(pairs: Pairs) -> Tensor:
+    """[S+R,S+R] phrases of the same words or box; a box and the words that name it; boxes that share one."""
+    said, linked = pairs.label[:, None] == pairs.label, pairs.linked.float()
+    named = said.float() @ linked  # how often a phrase's words name a box
+    return _square(said | (linked @ linked.T > 0), named > 0, linked.T @ named > 0)
+
+
+def _unjudged(pairs: Pairs) -> Tensor:
+    """[S+R,S+R] what is ignored of phrases and boxes, and two boxes of the same thing, or phrases of two."""
+    linked = pairs.linked.float()
+    same_SS = linked @ pairs.same.float() @ linked.T > 0
+    return _square(same_SS, pairs.ignored, pairs.same)
+
+
+def _square(of_SS: Tensor, between_SR: Tensor, of_RR: Tensor) -> Tensor:
+    """[S+R,S+R] phrases and boxes with one another."""
+    return torch.cat([torch.cat([of_SS, between_SR], dim=1), torch.cat([between_SR.T, of_RR], dim=1)])
 
 
 CONTRASTS: dict[str, Callable[[Pairs, Tensor, float], Tensor]] = {

@@ -37,7 +37,7 @@ class VqaHead(nn.Module):
             logits, answer, ignore_index=-1, reduction="sum", label_smoothing=self.smoothing
         )
         correct = (logits.argmax(-1) == answer).sum()
-        return Outcome(loss / known, {"accuracy": (correct, len(answer))})
+        return Outcome((loss / known,), {"accuracy": (correct, len(answer))})
 
     def logits(self, shared: Shared, batch: Batch) -> Tensor:
         """[T,A] for the questions of the batch."""

@@ -33,7 +33,7 @@ class Cached(Struct):
         surrogate = (
             (self.text * online.text).sum() + (self.picture * online.picture).sum() + self.scale * found.scale
         )
-        return Outcome(self.told.loss + surrogate - surrogate.detach(), self.told.measures)
+        return Outcome((self.told.loss + surrogate - surrogate.detach(),), self.told.measures)
 
 
 def cache(
@@ -61,7 +61,7 @@ def cache(
             text[places[number].texts],
             picture[places[number].pictures],
             by_scale / len(there),
-            Outcome(share, outcome.measures if number == there[0] else {}),
+            Outcome((share,), outcome.measures if number == there[0] else {}),
         )
         for number in parts
     }

@@ -77,8 +77,8 @@ class FusionModel(nn.Module):
             if isinstance(head, RegionHead) and head.bank is not None:
                 head.bank.take_in(parts, of, world)
 
-    def end_step(self) -> None:
-        """After the optimizer step: scales that went beyond their limit are put back to it."""
+    def limit_scales(self) -> None:
+        """After the optimizer step, and once weights of another run are in: no scale is above its limit."""
         for module in self.modules():
             if isinstance(module, LogitScale):
                 module.limit()

@@ -12,7 +12,7 @@ from training.heads.itc import ItcHead
 from training.heads.itm import BALANCED_WORTH, ItmHead
 from training.heads.itm_pairs import SIDES
 from training.heads.mfm import MfmHead
-from training.heads.region import RegionHead
+from training.heads.region import RegionHead, asking
 from training.heads.vqa import VqaHead
 from training.trunk.picture import Column
 
@@ -33,14 +33,14 @@ class Sizes(Struct, frozen=True):
 class Task(Struct, frozen=True):
     """head: from the sizes and the task's own settings; calling it on (shared, batch) gives an Outcome.
 
-    texts: how many the loss of a batch is a mean over; the parts of a step weigh by that. measures: those
+    counts: how many each of its losses is a mean over; the parts of a step weigh by that. measures: those
     that can choose the best checkpoint, the higher the better; the first does by default. alone: it looks at
     pictures apart from any text; cells: it asks for tokens by their place, hidden or not. worth: how many
     right or wrong answers each thing that a measure counts stands for, where that is not one.
     """
 
     head: Callable[[Sizes, Any], nn.Module]
-    texts: Callable[[Batch], int]
+    counts: tuple[Callable[[Batch], int], ...]
     measures: tuple[str, ...]
     alone: bool = False
     cells: bool = False
@@ -72,38 +72,38 @@ TASKS = {
         lambda sizes, options: VqaHead(
             sizes.hidden, sizes.heads, sizes.layers, sizes.answers, sizes.dropout, options.label_smoothing
         ),
-        answerable,
+        (answerable,),
         ("accuracy",),
     ),
     "itc": Task(
         lambda sizes, options: ItcHead(sizes.hidden, sizes.grid is not None and sizes.grid.cls, options),
-        lambda batch: len(batch.rows["itc"]),
+        (lambda batch: len(batch.rows["itc"]),),
         ("picture_of_text", "text_of_picture"),
         alone=True,
     ),
     "itm": Task(
         lambda sizes, options: ItmHead(sizes.hidden, sizes.heads, sizes.layers, sizes.dropout, options),
-        lambda batch: len(batch.rows["itm"]),
+        (lambda batch: len(batch.rows["itm"]),),
         ("balanced", *SIDES),
         alone=True,
         worth={"balanced": BALANCED_WORTH},
     ),
     "region": Task(
         lambda sizes, options: RegionHead(sizes.hidden, _grid(sizes), options),
-        named,
+        (named, asking),
         ("matching", "one_of_n"),
         alone=True,
         cells=True,
     ),
     "cir": Task(
         lambda sizes, options: CirHead(sizes.hidden, sizes.heads, sizes.layers, sizes.dropout, options),
-        lambda batch: len(batch.rows["cir"]),
+        (lambda batch: len(batch.rows["cir"]),),
         ("R@1", "R_s@1"),
         alone=True,
     ),
     "mfm": Task(
         lambda sizes, _options: MfmHead(sizes.hidden, sizes.heads, sizes.layers, sizes.dropout, _grid(sizes)),
-        hidden,
+        (hidden,),
         ("explained",),
         alone=True,
         cells=True,

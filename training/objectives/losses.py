@@ -1,8 +1,8 @@
 """Losses of scores or vectors: each a scalar, the mean over the rows that have something to learn.
 
 A contrast is told by three tables of one shape: scores, target (a distribution over the columns of each row,
-or zeros: the row is left out) and ignored (True = neither positive nor negative). More negatives are more
-columns: mined pictures and the memory bank are concatenated by the caller.
+or zeros: the row is left out) and ignored (True = neither positive nor negative, so without a part of the
+target). More negatives are more columns: mined pictures and the memory bank are concatenated by the caller.
 
 Legend: R rows, C columns, K negatives, B batch, D width, A classes.
 """
@@ -23,17 +23,16 @@ def equal_mass(positive_RC: Tensor) -> Tensor:
 
 def soften(target_RC: Tensor, teacher_RC: Tensor, alpha: float, ignored_RC: Tensor | None = None) -> Tensor:
     """α·softmax(teacher's scores) + (1−α)·target (ALBEF), without gradient; empty rows stay empty."""
-    log_p = _log_softmax(teacher_RC.detach(), _never_positive(ignored_RC, target_RC))
+    log_p = _log_softmax(teacher_RC.detach(), ignored_RC)
     soft = log_p.exp() * (target_RC.sum(1, keepdim=True) > 0)
     return alpha * soft + (1 - alpha) * target_RC
 
 
 def info_nce(scores_RC: Tensor, target_RC: Tensor, ignored_RC: Tensor | None = None) -> Tensor:
-    """−Σ target · log softmax(scores) over the columns that count; a positive is never ignored."""
-    ignored = _never_positive(ignored_RC, target_RC)
-    log_p = _log_softmax(scores_RC.float(), ignored)
-    if ignored is not None:
-        log_p = log_p.masked_fill(ignored, 0)
+    """−Σ target · log softmax(scores) over the columns that count."""
+    log_p = _log_softmax(scores_RC.float(), ignored_RC)
+    if ignored_RC is not None:
+        log_p = log_p.masked_fill(ignored_RC, 0)
     rows = -(target_RC * log_p).sum(1)
     return rows.sum() / (target_RC.sum(1) > 0).sum().clamp(min=1)
 
@@ -67,16 +66,17 @@ def class_balance(label_B: Tensor, classes: int) -> Tensor:
 
 
 def supcon(
-    vectors_BD: Tensor, label_B: Tensor, scale: float | Tensor = 14.3, ignored_BB: Tensor | None = None
+    vectors_BD: Tensor, alike_BB: Tensor, scale: float | Tensor = 14.3, ignored_BB: Tensor | None = None
 ) -> Tensor:
     """SupCon (Khosla et al. 2020, L_out) of unit vectors; an anchor without a positive is left out.
 
-    scale: 1 / the paper's temperature. ignored: pairs of two classes that are no negatives.
+    alike: pairs that are positive, but for each with itself. scale: 1 / the paper's temperature. ignored:
+    pairs that are not alike and yet no negatives.
     """
-    self_BB = torch.eye(len(label_B), dtype=torch.bool, device=label_B.device)
-    positive = (label_B[:, None] == label_B) & ~self_BB
-    ignored = self_BB if ignored_BB is None else self_BB | ignored_BB
-    return info_nce(scale * similarities(vectors_BD, vectors_BD), equal_mass(positive), ignored)
+    self_BB = torch.eye(len(alike_BB), dtype=torch.bool, device=alike_BB.device)
+    ignored = self_BB if ignored_BB is None else self_BB | (ignored_BB & ~alike_BB)
+    scores = scale * similarities(vectors_BD, vectors_BD)
+    return info_nce(scores, equal_mass(alike_BB & ~self_BB), ignored)
 
 
 def arcface_logits(cosine_BA: Tensor, label_B: Tensor, scale: float, margin: float) -> Tensor:
@@ -91,11 +91,6 @@ def arcface_logits(cosine_BA: Tensor, label_B: Tensor, scale: float, margin: flo
     moved = torch.where(cosine > -m.cos(), moved, cosine - m * m.sin())
     labelled = torch.arange(cosine.shape[1], device=cosine.device) == label_B[:, None]
     return scale * torch.where(labelled, moved, cosine)
-
-
-def _never_positive(ignored_RC: Tensor | None, target_RC: Tensor) -> Tensor | None:
-    """The ignored columns, none of them with a part in the target."""
-    return None if ignored_RC is None else ignored_RC & (target_RC <= 0)
 
 
 def _log_softmax(scores_RC: Tensor, ignored_RC: Tensor | None) -> Tensor:

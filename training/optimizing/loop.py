@@ -79,7 +79,7 @@ def _update(model: FusionModel, optimizer: torch.optim.Optimizer, settings: Trai
     """The weights by the gradients of the step of this number, and their running mean after them."""
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    model.end_step()
+    model.limit_scales()
     if settings.optim.ema:
         averaging.follow(optimizer, settings.optim.ema, number)
 

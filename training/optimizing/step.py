@@ -1,7 +1,7 @@
 """The gradients of one optimizer step, part by part."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from msgspec import Struct
@@ -15,7 +15,6 @@ from training.distributed import ALONE, World
 from training.model import gradient_cache
 from training.model.gradient_cache import Cached
 from training.model.model import FusionModel
-from training.model.tasks import TASKS
 from training.objectives.outcome import Outcome
 from training.optimizing import device
 from training.optimizing.checkpoint import Sums
@@ -51,27 +50,30 @@ def backward(
     sums: Sums,
     world: World = ALONE,
 ) -> Norms:
-    """Gradients of the weighted mean losses over all texts of a step, added up over all processes.
+    """Gradients of the weighted losses, each the mean over all of a step, added up over all processes.
 
     parts: this process's, by their number in the step. Their loss and measures go into `sums`.
     """
     model.train()
     model.begin_step(context.step)
     tasks = settings.tasks.chosen
-    totals = {name: context.tally.total(name) for name in tasks}
     weights = {name: weight_at(options, context.step, context.steps) for name, options in tasks.items()}
     caches = _caches(model, parts, settings, context, where, world)
     by_task = TaskGradients(model.trunk) if context.logged and len(tasks) > 1 else None
     for number, part in parts.items():
         cached = caches.get(number)
         _seed(context, number)
-        shares = {name: TASKS[name].texts(part) / max(1, total) for name, total in totals.items()}
+        shares = {name: context.tally.shares(name, number) for name in tasks}
         if cached is not None:
-            shares["itc"] = 1.0  # its parts are shares of one loss already
+            shares["itc"] = [1.0]  # its parts are shares of one loss already
         with device.autocast(where, settings.precision):
             outcomes = model(part.to(where), cached)
-        losses = {name: weights[name] * shares[name] * outcome.loss for name, outcome in outcomes.items()}
-        loss = _sum(losses)
+        losses = {
+            name: weights[name]
+            * _sum([share * loss for share, loss in zip(shares[name], outcome.losses, strict=True)])
+            for name, outcome in outcomes.items()
+        }
+        loss = _sum(losses.values())
         if by_task is not None:
             by_task.add(losses)
         loss.backward()
@@ -90,8 +92,8 @@ def backward(
     )
 
 
-def _sum(losses: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
+def _sum(losses: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(losses)).sum()
 
 
 def weight_at(options: Weighted, step: int, steps: int) -> float:

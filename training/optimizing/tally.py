@@ -13,31 +13,35 @@ from training.model.tasks import TASKS
 
 
 class Tally(Struct, frozen=True):
-    """texts: task → how many of each part of the step. pictures: of each part. asked: whether a process is
-    asked to end.
+    """counts: task → of each of its losses, how many of each part of the step it is over. pictures: of each
+    part. asked: whether a process is asked to end.
     """
 
-    texts: dict[str, list[int]]
+    counts: dict[str, list[list[int]]]
     pictures: list[int]
     asked: bool
 
-    def total(self, task: str) -> int:
-        """The texts of a task in the whole step."""
-        return sum(self.texts[task])
+    def shares(self, task: str, part: int) -> list[float]:
+        """Of each loss of a task, the share that a part has in the mean over the whole step."""
+        return [of_parts[part] / max(1, sum(of_parts)) for of_parts in self.counts[task]]
 
     @property
     def contrasted(self) -> list[Size]:
         """What itc contrasts of each part."""
-        return [Size(*of) for of in zip(self.texts["itc"], self.pictures, strict=True)]
+        return [Size(*of) for of in zip(*self.counts["itc"], self.pictures, strict=True)]
 
 
 def tally(parts: Mapping[int, Batch], settings: Train, asked: bool, world: World) -> Tally:
     """Count this process's parts and add up with the others; a part that is missing is empty."""
-    tasks, of = list(settings.tasks.chosen), settings.optim.accumulate
-    table = torch.zeros(of + 1, len(tasks) + 1, dtype=torch.int64)
+    of = settings.optim.accumulate
+    losses = [(task, count) for task in settings.tasks.chosen for count in TASKS[task].counts]
+    table = torch.zeros(of + 1, len(losses) + 1, dtype=torch.int64)
     for number, part in parts.items():
-        table[number] = torch.tensor([*(TASKS[name].texts(part) for name in tasks), len(part.keys)])
+        table[number] = torch.tensor([*(count(part) for _, count in losses), len(part.keys)])
     table[of] = int(asked)
     world.add(table)
-    *texts, pictures = table[:of].T.tolist()
-    return Tally(dict(zip(tasks, texts, strict=True)), pictures, bool(table[of].any()))
+    *counted, pictures = table[:of].T.tolist()
+    counts: dict[str, list[list[int]]] = {task: [] for task, _ in losses}
+    for (task, _), of_parts in zip(losses, counted, strict=True):
+        counts[task].append(of_parts)
+    return Tally(counts, pictures, bool(table[of].any()))
