@@ -234,3 +234,53 @@ def test_a_small_batch_is_scored_among_more_pictures(tmp_path, monkeypatch, caps
         r"development itc/picture_of_text .*?(?:chance |CHANCE \()([\d.]+)", capsys.readouterr().err
     )
     assert chance and float(chance[1]) < 0.5
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optim.epochs=1e308",
+        "optim.batch=1000000000000000000000000000000",
+        "optim.batch=-3",
+        "model.hidden=1000000000000000000000",
+        "model.text_layers=100000",
+        "ahead=1000000000",
+        "threads=100000",
+        "fusion.alpha=1e39",
+        "tasks.vqa.weight=1e39",
+        "tasks.itc={scale: {init: 1.0e+300, most: 1.0e+300}}",
+        "augment.feature_noise=1e40",
+    ],
+)
+def test_a_number_beyond_any_use_is_refused(tmp_path, override):
+    """It would overflow, hang, or end in a loss that is no number, of which pictures are accused."""
+    (tmp_path / "params.yaml").write_text("train: {inputs: {grid: vit}}")
+    key, _, _ = override.partition("=")
+    with pytest.raises(ParamsError, match=rf"^--set: {key}[^\n]*Expected `\w+` [<>]= [\s\S]*found: "):
+        load_settings(tmp_path / "params.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    ("preset", "override", "source"),
+    [
+        (None, None, "params.yaml: train"),
+        (None, "optim={schedule: linear}", "--set"),
+        ({"optim.schedule": "linear"}, None, "--preset"),
+        ({"optim": {"schedule": "linear"}}, "optim.batch=4", "--preset"),
+        ({"optim.schedule": "linear"}, "optim={schedule: linear}", "--set"),
+    ],
+)
+def test_a_value_is_refused_where_it_was_said(tmp_path, monkeypatch, preset, override, source):
+    monkeypatch.chdir(tmp_path)
+    own = "" if preset or override else ", optim: {schedule: linear}"
+    Path("params.yaml").write_text(f"train: {{inputs: {{grid: vit}}{own}}}")
+    with pytest.raises(ParamsError) as error:
+        load_settings(Path("params.yaml"), [override] if override else [], preset)
+    assert error.value.where == source
+    assert error.value.expected == "one of cosine, one_cycle, constant"
+
+
+def test_an_unknown_key_of_a_task_is_told_with_the_nearest(tmp_path):
+    (tmp_path / "params.yaml").write_text("train: {inputs: {grid: vit}}")
+    with pytest.raises(ParamsError, match=r"unknown key 'tasks\.itc\.bank\.slot'[\s\S]*'slots'"):
+        load_settings(tmp_path / "params.yaml", ["tasks={itc: {bank: {slot: 3}}}"])
