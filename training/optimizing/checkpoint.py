@@ -4,6 +4,7 @@ checkpoints/step-00000400/{model,optimizer}.safetensors, state.json
 checkpoints/last.json, best.json      {"step": 400}: which of them it is
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from contract.errors import MismatchError, ShardError
+from contract.errors import FuselineError, MismatchError, ShardError, TrainingError, no_room
 from contract.files import atomic_path, remove, sha256_file, sha256_text, write_atomic
 from training.optimizing.averaging import AVERAGE
 
@@ -80,8 +81,16 @@ def save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: S
     """Write a checkpoint, point (`best` and) `last` at it, and remove those nothing points at.
 
     `best` first: a run killed between the two goes on from the earlier `last` and comes by here again.
+    TrainingError where it cannot be written: what was there before stays.
     """
-    folder = run / "checkpoints"
+    try:
+        _save(run / "checkpoints", model, optimizer, state, best)
+    except (OSError, SafetensorError) as error:
+        fix = f"make room there, then go on by --resume {shlex.quote(str(run))}"
+        raise TrainingError(run, f"a checkpoint cannot be written: {error}", fix=fix) from None
+
+
+def _save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State, best: bool) -> None:
     with atomic_path(folder / _name(state.step)) as beside:
         beside.mkdir()
         _write(beside / MODEL, _contiguous(model.state_dict()))
@@ -164,16 +173,16 @@ def fingerprint(checkpoint: Path, averaged: bool) -> str:
     files = (MODEL, OPTIMIZER) if averaged else (MODEL,)
     try:
         return sha256_text(" ".join(sha256_file(checkpoint / name) for name in files))
-    except FileNotFoundError as error:
-        raise MismatchError(checkpoint, f"cannot be read: {error}") from None
+    except OSError as error:
+        raise _damaged(checkpoint, error) from None
 
 
 def load_state(checkpoint: Path) -> State:
     """Where the run stood."""
     try:
         return msgspec.json.decode((checkpoint / "state.json").read_bytes(), type=State)
-    except (FileNotFoundError, msgspec.DecodeError) as error:
-        raise MismatchError(checkpoint, f"holds no usable state.json: {error}") from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise _damaged(checkpoint / "state.json", error) from None
 
 
 def load_optimizer(
@@ -236,8 +245,14 @@ def _of(part: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except (FileNotFoundError, SafetensorError) as error:
-        raise MismatchError(path, f"cannot be read: {error}") from None
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> FuselineError:
+    lack = no_room(path, error) if isinstance(error, OSError) else None
+    fix = "take the run's other one (evaluate --checkpoint last), or begin a new run by --init from its best"
+    return lack or MismatchError(path, f"cannot be read: {error}", fix=fix)
 
 
 def _differences(
