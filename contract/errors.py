@@ -151,10 +151,8 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         sys.stderr.close()
         status = 0
     except OSError as error:
-        lack = no_room(error.filename or "what is asked for", error)
-        if lack is None:
-            raise
-        status = _said(lack)
+        place = error.filename or "the system"
+        status = _said(no_room(place, error) or FuselineError(place, f"{error.strerror or error}"))
     sys.exit(status)
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from contract.errors import ParamsError
 
@@ -30,6 +31,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         _settle(path, beside, old)
+
+
+def check_folder(folder: Path) -> None:
+    """ParamsError where nothing can be written into a folder, or into the one that it would be made in. It is
+    tried: rights alone tell nothing of /proc, or to root.
+    """
+    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    try:
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        found = f"{there}: {error.strerror}"
+        raise ParamsError(folder, "cannot be written to", found=found, fix="name another folder") from None
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,17 +1,18 @@
 """params.yaml → typed, strict settings. The structs below are its documentation."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import yaml
 from msgspec import Meta, Struct
 
 from contract.column import Dtype, Output, Transform
-from contract.errors import ParamsError
+from contract.errors import ParamsError, no_room
 from contract.record import Role
 
 Count = Annotated[int, Meta(ge=0)]
@@ -24,10 +25,24 @@ NAME = re.compile(r"[A-Za-z0-9_]+")  # of what becomes part of folders and shard
 SOURCES = ("pretrained", "random")  # of an encoder's weights, besides files
 WEIGHTS = "weights"  # the folder that the stages depend on which run encoders
 TFIDF = "tfidf"  # the text encoder that needs no weights
+NOWHERE: Mapping[str, str] = MappingProxyType({})
+SHOWN = 200  # characters of a value that an error shows
+
+
+class RepeatedKeyError(yaml.MarkedYAMLError):
+    """A mapping has a key twice, of which one would silently win."""
 
 
 class Loader(yaml.SafeLoader):
-    """The safe loader, with the floats of YAML 1.2: `1e-3` is a number and not a text."""
+    """The safe loader, with the floats of YAML 1.2: `1e-3` is a number and not a text; a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set[str]()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise RepeatedKeyError(problem=key.value, problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 Loader.add_implicit_resolver(
@@ -257,6 +272,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ParamsError(
             path, "no such file", fix="run from the project's folder, or name it by --params"
         ) from None
+    except OSError as error:
+        raise no_room(path, error) or ParamsError(path, f"cannot be read: {error.strerror}") from None
+    except RepeatedKeyError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        problem = f"the key '{error.problem}' stands twice in one mapping"
+        raise ParamsError(f"{path}, line {line}", problem, fix="leave one of them") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(path, f"is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -269,38 +290,101 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, Loader)  # noqa: S506 — Loader is a SafeLoader
 
 
-def convert(content: object, kind: type[T], where: str) -> T:
-    """Turn plain data into `kind`; every miss is a ParamsError with its key."""
-    check_keys(content, kind, where)
+def convert(content: object, kind: type[T], where: str, said: Mapping[str, str] = NOWHERE) -> T:
+    """Turn plain data into `kind`; every miss is a ParamsError with its key, the value and what it may be.
+
+    said: place → where it was said, if not in `where`.
+    """
+    check_keys(content, kind, where, said=said)
     try:
         return msgspec.convert(content, kind)
-    except msgspec.ValidationError as error:
-        problem, _, place = str(error).partition(" - at ")
-        raise ParamsError(where, f"{place.strip('`$.') or 'value'}: {problem}") from None
+    except msgspec.ValidationError:
+        raise _fault(content, kind, where, said) from None
 
 
-def check_keys(content: object, kind: Any, where: str, place: str = "") -> None:
+def check_keys(
+    content: object, kind: Any, where: str, place: str = "", said: Mapping[str, str] = NOWHERE
+) -> None:
     """Look for unknown keys all the way down, and offer the nearest name."""
-    kind = _unwrap(kind)
-    if isinstance(content, Mapping) and isinstance(kind, type) and issubclass(kind, Struct):
-        fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
-        for key, value in content.items():
+    if isinstance(content, Mapping) and (fields := _fields(kind)):
+        for key in content:
             if key not in fields:
-                raise _unknown_key(where, f"{place}{key}", str(key), list(fields))
-            check_keys(value, fields[key], where, f"{place}{key}.")
-        return
-    inner: tuple[Any, ...] = getattr(kind, "__args__", ())
-    if isinstance(content, Mapping) and len(inner) == 2:
-        for key, value in content.items():
-            check_keys(value, inner[1], where, f"{place}{key}.")
+                inner = _join(place, key)
+                raise _unknown_key(_said_in(inner, where, said), inner, str(key), list(fields))
+    for inner, value, of in _parts(content, kind, place):
+        check_keys(value, of, where, inner, said)
+
+
+def _fault(content: object, kind: Any, where: str, said: Mapping[str, str], place: str = "") -> ParamsError:
+    """The error for what cannot be converted: of the first part of it that cannot, all the way down."""
+    for inner, value, of in _parts(content, kind, place):
+        if _problem(value, of):
+            return _fault(value, of, where, said, inner)
+    allowed = _choices(kind)
+    return ParamsError(
+        _said_in(place, where, said),
+        f"{place or 'value'}: {_problem(content, kind)}",
+        found=None if isinstance(content, Mapping) else repr(content)[:SHOWN],
+        expected=f"one of {', '.join(allowed)}" if allowed else None,
+    )
+
+
+def _problem(content: object, kind: Any) -> str:
+    """Why it cannot be converted; "" where it can."""
+    try:
+        msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return ""
+
+
+def _parts(content: object, kind: Any, place: str) -> Iterator[tuple[str, object, Any]]:
+    """What a mapping or list holds: the place of each, the value, and what it is to be."""
+    fields = _fields(kind)
+    inner: tuple[Any, ...] = getattr(_unwrap(kind), "__args__", ())
+    if isinstance(content, Mapping) and fields:
+        yield from ((_join(place, key), content[key], fields[key]) for key in content if key in fields)
+    elif isinstance(content, Mapping) and len(inner) == 2:
+        yield from ((_join(place, key), value, inner[1]) for key, value in content.items())
     elif isinstance(content, list) and inner:
-        for number, value in enumerate(content):
-            check_keys(value, inner[0], where, f"{place[:-1]}[{number}].")
+        yield from ((f"{place}[{number}]", value, inner[0]) for number, value in enumerate(content))
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """Key → type, of a section; nothing of anything else."""
+    kind = _unwrap(kind)
+    if not (isinstance(kind, type) and issubclass(kind, Struct)):
+        return {}
+    return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
 
 
 def _unwrap(kind: Any) -> Any:
-    """`Annotated[X, …]` → X."""
-    return kind.__origin__ if hasattr(kind, "__metadata__") else kind
+    """`Annotated[X, …]` → X, and `X | None` → X."""
+    if hasattr(kind, "__metadata__"):
+        return _unwrap(kind.__origin__)
+    members = [one for one in get_args(kind) if one is not NoneType]
+    return _unwrap(members[0]) if get_origin(kind) in (Union, UnionType) and len(members) == 1 else kind
+
+
+def _choices(kind: Any) -> list[str]:
+    """The words that a value may be, if it is one of several; beside them what else it may be."""
+    kind = _unwrap(kind)
+    if get_origin(kind) is Literal:
+        return [str(name) for name in get_args(kind)]
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else ()
+    if not any(map(_choices, members)):
+        return []
+    return [name for one in members for name in _choices(one) or [_unwrap(one).__name__]]
+
+
+def _join(place: str, key: object) -> str:
+    return f"{place}.{key}" if place else str(key)
+
+
+def _said_in(place: str, where: str, said: Mapping[str, str]) -> str:
+    """Where this place was said: itself, or what holds it; the last that was said counts."""
+    found = [source for prefix, source in said.items() if f"{place}.".startswith(f"{prefix}.")]
+    return found[-1] if found else where
 
 
 def _unknown_key(where: str, place: str, key: str, known: list[str]) -> ParamsError:

@@ -1,6 +1,7 @@
 """Batches that teach little, and settings that the shards cannot serve: numbers, or one clear error."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,9 @@ from training.config import (
 from training.distributed import ALONE
 from training.model.model import FusionModel
 from training.run import build_model
+from training.settings import load as load_settings
 from training.shards import open_shards
+from training.starting.checks import check_settings
 from training.stream import Stream
 
 SOURCES = Sources(similar=1, mined=1, random=1, swapped=1, masked=1)
@@ -185,3 +188,99 @@ def test_answers_of_another_manifest_are_refused(world):
     for command in (fit.main, lambda options: evaluate.main(["--run", *options[1:]])):
         with pytest.raises(MismatchError, match="answers"):
             command(["--resume", "runs/a"])
+
+
+MINED = "mined: 1, swapped: 1, sources: {mined: 1, swapped: 1}"
+
+
+@pytest.mark.parametrize(
+    ("task", "parts", "found"),
+    [
+        ("itc: {}", "optim.batch=1", "leaves itc nothing"),
+        ("itc: {momentum: 0.9, alpha: 0.4}", "optim.batch=1", "leaves itc nothing"),
+        ("itm: {}", "optim.batch=1", "leaves itm nothing"),
+        ("itm: {}", "optim.batch=4 optim.accumulate=4", "batch 4, accumulate 4"),
+        ("itm: {swapped: 1, sources: {swapped: 1, masked: 1}}", "optim.batch=1", "leaves itm nothing"),
+        ("itm: {mined: 1, sources: {mined: 0}}", "optim.batch=1", "leaves itm nothing"),
+    ],
+)
+def test_a_contrast_of_one_picture_is_refused(world, task, parts, found):
+    assert_refused(ParamsError, rf"optim\.batch[\s\S]*{found}", f"tasks={{{task}}}", *parts.split())
+
+
+@pytest.mark.parametrize(
+    ("task", "parts"),
+    [
+        ("itc: {}", "optim.batch=2 optim.accumulate=2"),
+        ("itc: {mined: 1}", "optim.batch=1"),
+        ("itc: {bank: {slots: 4}}", "optim.batch=1"),
+        (f"itm: {{{MINED}}}", "optim.batch=1"),
+        ("vqa: {}", "optim.batch=1"),
+    ],
+)
+def test_one_picture_is_enough_where_wrong_ones_come_from_elsewhere(tmp_path, task, parts):
+    (tmp_path / "params.yaml").write_text("train: {inputs: {grid: vit}}")
+    tasks = f"tasks={{{task}}}"
+    check_settings(load_settings(tmp_path / "params.yaml", [tasks, *parts.split()])[0], ALONE)
+
+
+def test_a_small_batch_is_scored_among_more_pictures(tmp_path, monkeypatch, capsys):
+    """Else each text would find its picture among the one that there is."""
+    every_task.build(tmp_path, train=24, val=4, shards=1)
+    monkeypatch.chdir(tmp_path)
+    batch = ["optim.batch=1", "optim.epochs=0.1", "development=0.3"]
+    fit.main(["--run", "runs/a", "--set", "tasks={itc: {bank: {slots: 8}}}", *batch])
+    chance = re.search(
+        r"development itc/picture_of_text .*?(?:chance |CHANCE \()([\d.]+)", capsys.readouterr().err
+    )
+    assert chance and float(chance[1]) < 0.5
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optim.epochs=1e308",
+        "optim.batch=1000000000000000000000000000000",
+        "optim.batch=-3",
+        "model.hidden=1000000000000000000000",
+        "model.text_layers=100000",
+        "ahead=1000000000",
+        "threads=100000",
+        "fusion.alpha=1e39",
+        "tasks.vqa.weight=1e39",
+        "tasks.itc={scale: {init: 1.0e+300, most: 1.0e+300}}",
+        "augment.feature_noise=1e40",
+    ],
+)
+def test_a_number_beyond_any_use_is_refused(tmp_path, override):
+    """It would overflow, hang, or end in a loss that is no number, of which pictures are accused."""
+    (tmp_path / "params.yaml").write_text("train: {inputs: {grid: vit}}")
+    key, _, _ = override.partition("=")
+    with pytest.raises(ParamsError, match=rf"^--set: {key}[^\n]*Expected `\w+` [<>]= [\s\S]*found: "):
+        load_settings(tmp_path / "params.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    ("preset", "override", "source"),
+    [
+        (None, None, "params.yaml: train"),
+        (None, "optim={schedule: linear}", "--set"),
+        ({"optim.schedule": "linear"}, None, "--preset"),
+        ({"optim": {"schedule": "linear"}}, "optim.batch=4", "--preset"),
+        ({"optim.schedule": "linear"}, "optim={schedule: linear}", "--set"),
+    ],
+)
+def test_a_value_is_refused_where_it_was_said(tmp_path, monkeypatch, preset, override, source):
+    monkeypatch.chdir(tmp_path)
+    own = "" if preset or override else ", optim: {schedule: linear}"
+    Path("params.yaml").write_text(f"train: {{inputs: {{grid: vit}}{own}}}")
+    with pytest.raises(ParamsError) as error:
+        load_settings(Path("params.yaml"), [override] if override else [], preset)
+    assert error.value.where == source
+    assert error.value.expected == "one of cosine, one_cycle, constant"
+
+
+def test_an_unknown_key_of_a_task_is_told_with_the_nearest(tmp_path):
+    (tmp_path / "params.yaml").write_text("train: {inputs: {grid: vit}}")
+    with pytest.raises(ParamsError, match=r"unknown key 'tasks\.itc\.bank\.slot'[\s\S]*'slots'"):
+        load_settings(tmp_path / "params.yaml", ["tasks={itc: {bank: {slot: 3}}}"])

@@ -73,7 +73,7 @@ def test_an_unknown_key_is_named_at_its_depth(
 def test_a_wrong_value_is_named(tmp_path: Path, section: str, key: str, value: object) -> None:
     content = sound()
     content.setdefault(section, {})[key] = value
-    with pytest.raises(ParamsError, match=rf"{section}\.{key}: Expected"):
+    with pytest.raises(ParamsError, match=rf"{section}\.{key}: Expected[\s\S]*found: +{value!r}"):
         load(tmp_path, content)
 
 
@@ -159,3 +159,57 @@ def test_a_file_in_another_encoding_is_said(tmp_path: Path) -> None:
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="project's folder"):
         params.load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "key"),
+    [
+        ("seed: 1\nworkers: 2\nseed: 3\n", 3, "seed"),
+        ("train:\n  inputs: {}\n  optim: {}\n  inputs: {grid: vit}\n", 4, "inputs"),
+        ("a: &a {b: 1}\nc:\n  <<: *a\n  d: 1\n  d: 2\n", 5, "d"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, content: str, line: int, key: str) -> None:
+    """One of the two would silently win."""
+    with pytest.raises(ParamsError, match=rf"params\.yaml, line {line}: the key '{key}' stands twice"):
+        load(tmp_path, content)
+
+
+def test_a_merged_key_may_be_said_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: &a {b: 1, c: 2}\nd:\n  <<: *a\n  b: 3\n")
+    assert params.read_yaml(tmp_path / "a.yaml")["d"] == {"b": 3, "c": 2}
+
+
+def test_a_folder_in_the_place_of_the_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="cannot be read: Is a directory"):
+        params.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "said"),
+    [
+        (("encoders", "vit", "size"), -3, r"encoders\.vit\.size: Expected `int` >= 1\n +found: +-3"),
+        (
+            ("encoders", "vit", "dtype"),
+            "half",
+            r"dtype: Invalid[^\n]*\n +found: +'half'\n +expected: +one of float",
+        ),
+        (
+            ("datasets", "gqa", "raw", 0, "shards"),
+            {"val": 0},
+            r"datasets\.gqa\.raw\[0\]\.shards\.val: [\s\S]*found: +0",
+        ),
+        (("datasets", "gqa"), {"format": "gqa"}, r"datasets\.gqa: Object missing required field `folder`"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_key_its_value_and_what_it_may_be(
+    tmp_path: Path, place: tuple[Any, ...], wrong: object, said: str
+) -> None:
+    content = sound()
+    inner: Any = content
+    *steps, last = place
+    for step in steps:
+        inner = inner[step]
+    inner[last] = wrong
+    with pytest.raises(ParamsError, match=said):
+        load(tmp_path, content)

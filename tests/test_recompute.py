@@ -1,9 +1,9 @@
 """Activation checkpointing and compilation: less memory, more speed, the same numbers and names."""
 
-import shutil
 import subprocess
 import sys
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -204,8 +204,10 @@ def test_a_process_that_has_compiled_nothing_yet_can():
     assert done.returncode == 0, done.stderr
 
 
-def test_without_a_compiler_it_is_said_before_anything_is_made(world, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda _name: None)
-    with pytest.raises(ParamsError, match=r"train\.model\.compile: needs a C\+\+ compiler"):
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "/bin/false"])
+def test_without_a_compiler_it_is_said_before_anything_is_made(world, compiler):
+    inductor = import_module("torch._inductor.config")
+    refused = pytest.raises(ParamsError, match=r"train\.model\.compile: needs a C\+\+ compiler")
+    with inductor.patch({"cpp.cxx": (None, compiler)}), refused:
         train("--run", "runs/a", "--set", "model.compile=true")
     assert not Path("runs").exists()

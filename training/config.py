@@ -4,10 +4,17 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, structs
 
-Positive = Annotated[int, Meta(ge=1)]
+# Bounds far beyond any use: a slip of the hand is an error, and no number too large for what it goes into.
+Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Few = Annotated[int, Meta(ge=1, le=1000)]  # layers, threads, batches read ahead
+Pictures = Annotated[int, Meta(ge=1, le=1_000_000)]  # in memory at a time
+Width = Annotated[int, Meta(ge=1, le=65536)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 AboveZero = Annotated[float, Meta(gt=0.0)]
-NotBelowZero = Annotated[float, Meta(ge=0.0)]
+Weight = Annotated[float, Meta(gt=0.0, le=1e6)]
+NotBelowZero = Annotated[float, Meta(ge=0.0, le=1e6)]
+Temperature = Annotated[float, Meta(gt=0.0, le=1e4)]  # inverse
 TEXT = "text"  # among the inputs: the text itself, and no column
 
 
@@ -20,7 +27,7 @@ class Weighted(Strict, frozen=True):
     of the run in which it grows to that from nothing.
     """
 
-    weight: AboveZero = 1.0
+    weight: Weight = 1.0
     weight_end: NotBelowZero | None = None
     rise: Share = 0.0
 
@@ -34,8 +41,8 @@ class Vqa(Weighted, frozen=True):
 class Scale(Strict, frozen=True):
     """The inverse temperature of a contrast: where it starts, its upper limit, and whether it is learned."""
 
-    init: AboveZero = 14.3
-    most: AboveZero = 100.0
+    init: Temperature = 14.3
+    most: Temperature = 100.0
     learned: bool = True
 
     def __post_init__(self) -> None:
@@ -49,7 +56,7 @@ class Bank(Strict, frozen=True):
     """
 
     slots: Positive
-    warmup: Annotated[int, Meta(ge=0)] = 0
+    warmup: Count = 0
 
 
 class Itc(Weighted, frozen=True):
@@ -60,9 +67,9 @@ class Itc(Weighted, frozen=True):
     alpha_ramp optimizer steps.
     """
 
-    width: Positive = 128
+    width: Width = 128
     scale: Scale = Scale()
-    mined: Annotated[int, Meta(ge=0)] = 0
+    mined: Count = 0
     bank: Bank | None = None
     momentum: Share | None = None
     alpha: Share = 0.0
@@ -97,8 +104,8 @@ class Itm(Weighted, frozen=True):
     balance: bool = True
     two_way: bool = False
     sources: Sources = Sources()
-    mined: Annotated[int, Meta(ge=0)] = 0
-    swapped: Annotated[int, Meta(ge=0)] = 0
+    mined: Count = 0
+    swapped: Count = 0
     sides: Literal["both", "picture", "text"] = "both"
 
 
@@ -118,7 +125,7 @@ class Region(Weighted, frozen=True):
     true boxes too.
     """
 
-    width: Positive = 128
+    width: Width = 128
     pooling: Literal["mean", "max", "attention"] = "mean"
     contrast: Literal["infonce", "supcon", "arcface"] = "infonce"
     margin: Share = 0.2
@@ -126,8 +133,8 @@ class Region(Weighted, frozen=True):
     coarse_end: NotBelowZero | None = None
     fine: NotBelowZero = 1.0
     fine_end: NotBelowZero | None = None
-    negatives: Annotated[int, Meta(ge=0)] = 10
-    swapped: Annotated[int, Meta(ge=0)] = 0
+    negatives: Count = 10
+    swapped: Count = 0
     scale: Scale = Scale()
     bank: Bank | None = None
     masked: bool = False
@@ -142,8 +149,8 @@ class Cir(Weighted, frozen=True):
     gated: the reference's tokens are first fused with the text.
     """
 
-    width: Positive = 128
-    queries: Positive = 8
+    width: Width = 128
+    queries: Few = 8
     rtc: NotBelowZero = 0.4
     align: NotBelowZero = 0.4
     target: Literal["sample", "shared"] = "sample"
@@ -203,10 +210,10 @@ class Fusion(Strict, frozen=True):
     """
 
     kind: str = "gated"
-    alpha: float = 0.1
-    layers: Positive = 2
-    separate: Annotated[int, Meta(ge=0)] = 1
-    repeats: Annotated[int, Meta(ge=0)] = 2
+    alpha: Annotated[float, Meta(ge=-1e6, le=1e6)] = 0.1
+    layers: Few = 2
+    separate: Annotated[int, Meta(ge=0, le=1000)] = 1
+    repeats: Annotated[int, Meta(ge=0, le=1000)] = 2
 
 
 class TextModel(Strict, frozen=True):
@@ -235,11 +242,11 @@ class Model(Strict, frozen=True):
     encoder stays as it is.
     """
 
-    hidden: Positive = 256
-    heads: Positive = 4
-    text_layers: Positive = 2
-    head_layers: Positive = 2
-    max_tokens: Positive = 48  # longer texts are cut; the log counts them
+    hidden: Width = 256
+    heads: Few = 4
+    text_layers: Few = 2
+    head_layers: Few = 2
+    max_tokens: Width = 48  # longer texts are cut; the log counts them
     dropout: Share = 0.1
     checkpointing: bool = False
     compile: bool = False
@@ -285,7 +292,7 @@ class Augment(Strict, frozen=True):
     """
 
     token_dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
-    feature_noise: NotBelowZero = 0.0
+    feature_noise: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.0
     synonyms: Share = 0.0
     vocabulary: str = "data_pipeline/texts/objects.yaml"
 
@@ -298,10 +305,10 @@ class Optim(Strict, frozen=True):
     weights, which is then what is scored.
     """
 
-    epochs: AboveZero = 10
-    batch: Positive = 64
-    accumulate: Positive = 1
-    texts_per_image: Positive | Literal["all"] = "all"
+    epochs: Annotated[float, Meta(gt=0.0, le=1e6)] = 10
+    batch: Pictures = 64
+    accumulate: Pictures = 1
+    texts_per_image: Pictures | Literal["all"] = "all"
     learning_rate: AboveZero = 1e-3
     weight_decay: Annotated[float, Meta(ge=0.0)] = 0.05
     schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
@@ -338,8 +345,8 @@ class Train(Strict, frozen=True):
     window: Positive = 8  # shards, of `shuffle: window`
     on_error: Literal["stop", "skip"] = "stop"  # at a picture that cannot be read
     max_skipped: Positive = 100  # pictures that `skip` may leave out before it stops too
-    threads: Positive = 2  # of the reader
-    ahead: Positive = 2  # batches read ahead
+    threads: Few = 2  # of the reader
+    ahead: Few = 2  # batches read ahead
 
     @property
     def columns(self) -> list[str]:

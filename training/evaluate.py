@@ -12,7 +12,7 @@ from contract.errors import ParamsError, ShardError, run_command, unknown_name
 from contract.files import write_atomic
 from contract.manifest import Missing
 from training import run
-from training.arguments import positive
+from training.arguments import folder, positive
 from training.evaluation import cir_scores, missing, outputs
 from training.evaluation.held_out import HeldOut
 from training.evaluation.scored import Scored, Wanted
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--run", type=folder, required=True, help="folder of the run")
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="default: every task of the run")
     parser.add_argument("--split", default="val", help="split to score (default: val)")
     parser.add_argument(

@@ -1,6 +1,7 @@
 """`python -m training.fit`: train fusion heads on shards."""
 
 import argparse
+import shlex
 import sys
 
 import torch
@@ -37,11 +38,12 @@ def _train(session: Session, where: torch.device, world: World) -> int:
     job = Job(current.settings, current.config.seed, current.folder, where, world)
     state = loop.train(job, session.model.to(where), session.stream, session.development, session.state)
     planned, _ = loop.planned_steps(len(session.stream), current.settings)
+    folder = shlex.quote(str(current.folder))
     if state.step < planned and not development.given_up(state, current.settings):
-        print(f"stopped by SIGTERM after {state.step} steps; next: --resume {current.folder}")
+        print(f"stopped by SIGTERM after {state.step} steps; next: --resume {folder}")
         return termination.STATUS
     print(f"done: {state.step} steps, checkpoints in {current.folder}/checkpoints")
-    print(f"next: python -m training.evaluate --run {current.folder}")
+    print(f"next: python -m training.evaluate --run {folder}")
     return 0
 
 

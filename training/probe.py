@@ -24,6 +24,7 @@ from contract.quantise import dequantise, quantise
 from contract.record import Record, Text
 from contract.seeds import rng, seed64
 from training.batching.needs import need
+from training.evaluation import outputs
 from training.probing import leaks
 from training.probing.box_vectors import Tokens, box_vectors, grid_of
 from training.probing.probe_heads import Example, Head, Linear, chance, score
@@ -98,6 +99,7 @@ def main(arguments: list[str]) -> None:
     """Probe every column; print a table, write it as a list of rows."""
     options = parser().parse_args(arguments)
     _check_split(options.split)
+    outputs.check([options.out], [])
     known = open_shards(options.shards, [], other_split=BOTH)
     if options.split or HELD_OUT in {shard.split for shard in known.data.shards.values()}:
         names = options.columns or columns_beside(known.folder)

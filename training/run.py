@@ -4,6 +4,7 @@ config.json  tokenizer.json  features/<column>/manifest.json  checkpoints/  metr
 text/  (config.json and tokenizer.json of a text encoder that was not made with the run)
 """
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from contract import manifest
-from contract.errors import MismatchError, ParamsError
-from contract.files import atomic_path, sha256_text, write_atomic
+from contract.errors import MismatchError, ParamsError, unreadable
+from contract.files import atomic_path, check_folder, sha256_text, write_atomic
 from contract.manifest import FeatureManifest
 from training.config import TextModel, Train
 from training.heads.vqa import VqaHead
@@ -22,7 +23,7 @@ from training.model.model import FusionModel, build
 from training.modules.logit_scale import LogitScale
 from training.optimizing import checkpoint
 from training.settings import from_builtins
-from training.shards import ShardSet
+from training.shards import ShardSet, read_tokenizer
 from training.trunk import pretrained_text
 from training.trunk.picture import column
 
@@ -121,11 +122,8 @@ def trained_on(config: RunConfig) -> list[str]:
 
 
 def create(folder: Path, run_config: RunConfig, shards: ShardSet) -> Run:
-    """Make a new run's folder. ParamsError if it holds anything: a run, or what a run would overwrite."""
-    if (folder / "config.json").exists():
-        raise ParamsError(folder, "is a run already", fix=f"--resume {folder}, or another --run")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ParamsError(folder, "is no empty folder", fix="name a new one by --run")
+    """Make a new run's folder."""
+    check_new(folder)
     with atomic_path(folder) as beside:
         write_atomic(beside / "tokenizer.json", shards.tokenizer.read_bytes())
         for name, known in shards.features.items():
@@ -134,6 +132,17 @@ def create(folder: Path, run_config: RunConfig, shards: ShardSet) -> Run:
             write_atomic(beside / TEXT_FOLDER / path.name, path.read_bytes())
         write_atomic(beside / "config.json", msgspec.json.format(msgspec.json.encode(run_config), indent=1))
     return open_run(folder)
+
+
+def check_new(folder: Path) -> None:
+    """ParamsError if a folder holds anything, a run or what a run would overwrite, or cannot be made."""
+    if (folder / "config.json").exists():
+        raise ParamsError(
+            folder, "is a run already", fix=f"--resume {shlex.quote(str(folder))}, or another --run"
+        )
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ParamsError(folder, "is no empty folder", fix="name a new one by --run")
+    check_folder(folder.parent)
 
 
 def open_run(folder: Path) -> Run:
@@ -145,6 +154,8 @@ def open_run(folder: Path) -> Run:
         )
     try:
         stored = msgspec.json.decode(path.read_bytes(), type=RunConfig)
+    except OSError as error:
+        raise unreadable(path, error) from None
     except msgspec.DecodeError as error:
         raise MismatchError(path, f"is not a run of this version: {error}") from None
     return Run(folder, stored, from_builtins(stored.settings, f"{path}: settings"))
@@ -182,7 +193,7 @@ def build_model(
 ) -> FusionModel:
     """A model with fresh weights. shapes: manifests of the columns; answers: size of the vocabulary."""
     columns = [column(name, shapes[name]) for name in settings.columns]
-    vocabulary = Tokenizer.from_file(str(tokenizer)).get_vocab_size()
+    vocabulary = read_tokenizer(tokenizer).get_vocab_size()
     return build(settings, columns, vocabulary, answers)
 
 
@@ -206,7 +217,7 @@ def text_of(run: Run) -> TextModel:
 
 def tokenizer(run: Run) -> Tokenizer:
     """That of the tokens which the model takes."""
-    return pretrained_text.tokenizer(text_of(run)) or Tokenizer.from_file(str(run.folder / "tokenizer.json"))
+    return pretrained_text.tokenizer(text_of(run)) or read_tokenizer(run.folder / "tokenizer.json")
 
 
 def column_manifests(run: Run) -> dict[str, FeatureManifest]:

@@ -25,14 +25,18 @@ def load(path: Path, overrides: list[str], preset: Mapping[str, Any] | None = No
     settings = content.get("train") or {}
     if not isinstance(settings, dict):
         raise ParamsError(f"{path}: train", "holds no keys", found=settings)
-    for place, value in [*(preset or {}).items(), *map(_parse, overrides)]:
-        _apply(settings, place, value)
+    said = dict[str, str]()
+    for source, named in (("--preset", (preset or {}).items()), ("--set", map(_parse, overrides))):
+        for place, value in named:
+            _apply(settings, place, value)
+            said.pop(place, None)
+            said[place] = source
     _check_finite(settings, f"{path}: train")
     if "inputs" not in settings:
         raise ParamsError(
             f"{path}: train.inputs", "no feature column is named", fix="name one, or say --blind"
         )
-    train = params.convert(settings, Train, f"{path}: train")
+    train = params.convert(settings, Train, f"{path}: train", said)
     _check(train, str(path))
     return train, params.convert(content.get("seed", 0), int, f"{path}: seed")
 

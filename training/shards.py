@@ -129,7 +129,7 @@ def open_shards(
     if not chosen:
         splits = sorted({facts.split for facts in data.shards.values()})
         raise ShardError(
-            " ".join(patterns), f"names no shard of split '{split}'", expected=f"one of {splits}"
+            " ".join(patterns), f"names no shard of split '{split}'", expected=f"one of {', '.join(splits)}"
         )
     vocabulary = _check_tokenizer(source.tokenizer, data)
     with closing(Tars()) as tars, ThreadPoolExecutor(OPENERS, "open") as openers:
@@ -194,10 +194,16 @@ def _check_tokenizer(path: Path, data: DataManifest) -> int:
             expected=data.tokenizer.sha256,
             fix=f"dvc pull {path}, or rebuild the shards",
         )
+    return int(read_tokenizer(path).get_vocab_size())
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """That of a file. MismatchError where there is none, or it is damaged."""
     try:
-        return int(Tokenizer.from_file(str(path)).get_vocab_size())
+        return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
-        raise MismatchError(path, f"is no tokenizer: {error}", fix="rebuild the shards") from None
+        fix = "put back the file that made the tokens of the shards, or rebuild them"
+        raise MismatchError(path, f"is no tokenizer: {error}", fix=fix) from None
 
 
 def _digest(path: Path) -> str:

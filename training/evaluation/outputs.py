@@ -1,10 +1,10 @@
 """Where an evaluation writes: checked before the model is asked anything, which can take long."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from contract.errors import ParamsError
+from contract.files import check_folder
 
 
 def check(written: Sequence[Path], read: Sequence[Path]) -> None:
@@ -21,11 +21,4 @@ def check(written: Sequence[Path], read: Sequence[Path]) -> None:
 def _check_place(path: Path) -> None:
     if path.is_dir():
         raise ParamsError(path, "is a folder", expected="a file to write")
-    folder = next(one for one in path.absolute().parents if one.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise ParamsError(
-            path,
-            "cannot be written",
-            found=f"{folder} is no folder that can be written to",
-            fix="name another",
-        )
+    check_folder(path.parent)

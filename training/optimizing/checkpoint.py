@@ -4,7 +4,8 @@ checkpoints/step-00000400/{model,optimizer}.safetensors, state.json
 checkpoints/last.json, best.json      {"step": 400}: which of them it is
 """
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from contract.errors import MismatchError, ShardError
+from contract.errors import FuselineError, MismatchError, ShardError, TrainingError, no_room
 from contract.files import atomic_path, remove, sha256_file, sha256_text, write_atomic
 from training.optimizing.averaging import AVERAGE
+
+MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+STEP, MOMENTS = "step", ("exp_avg", "exp_avg_sq")  # of AdamW, for each parameter
 
 Which = Literal["last", "best"]
 
@@ -77,12 +81,20 @@ def save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: S
     """Write a checkpoint, point (`best` and) `last` at it, and remove those nothing points at.
 
     `best` first: a run killed between the two goes on from the earlier `last` and comes by here again.
+    TrainingError where it cannot be written: what was there before stays.
     """
-    folder = run / "checkpoints"
+    try:
+        _save(run / "checkpoints", model, optimizer, state, best)
+    except (OSError, SafetensorError) as error:
+        fix = f"make room there, then go on by --resume {shlex.quote(str(run))}"
+        raise TrainingError(run, f"a checkpoint cannot be written: {error}", fix=fix) from None
+
+
+def _save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State, best: bool) -> None:
     with atomic_path(folder / _name(state.step)) as beside:
         beside.mkdir()
-        _write(beside / "model.safetensors", _contiguous(model.state_dict()))
-        _write(beside / "optimizer.safetensors", _optimizer_tensors(model, optimizer))
+        _write(beside / MODEL, _contiguous(model.state_dict()))
+        _write(beside / OPTIMIZER, _optimizer_tensors(model, optimizer))
         (beside / "state.json").write_bytes(msgspec.json.encode(state))
     for which in ("best", "last") if best else ("last",):
         write_atomic(folder / f"{which}.json", msgspec.json.encode(Pointer(state.step)))
@@ -120,16 +132,21 @@ def load_model(checkpoint: Path, model: nn.Module, averaged: bool = False) -> No
     """Load every weight, or its running mean. MismatchError lists what does not fit."""
     stored = _weights(checkpoint, averaged)
     expected = model.state_dict()
+    _check_fit(checkpoint, "is a checkpoint of another model", stored, expected)
+    model.load_state_dict(stored)
+
+
+def _check_fit(place: Path, problem: str, stored: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """MismatchError unless the names are the same, and each has its shape."""
     missing, extra, shapes = _differences(stored, expected)
     if missing or extra or shapes:
         raise MismatchError(
-            checkpoint,
-            "is a checkpoint of another model",
+            place,
+            problem,
             found=f"unknown {_some(extra)}; other shape {_some(shapes)}",
             expected=f"also {_some(missing)}",
             fix="use the settings it was trained with (its run's config.json), or start from it by --init",
         )
-    model.load_state_dict(stored)
 
 
 def init_model(
@@ -153,32 +170,44 @@ def init_model(
 
 def fingerprint(checkpoint: Path, averaged: bool) -> str:
     """Hex sha256 of the files that the weights, or their running means, are read from."""
-    files = ("model", "optimizer") if averaged else ("model",)
+    files = (MODEL, OPTIMIZER) if averaged else (MODEL,)
     try:
-        return sha256_text(" ".join(sha256_file(checkpoint / f"{name}.safetensors") for name in files))
-    except FileNotFoundError as error:
-        raise MismatchError(checkpoint, f"cannot be read: {error}") from None
+        return sha256_text(" ".join(sha256_file(checkpoint / name) for name in files))
+    except OSError as error:
+        raise _damaged(checkpoint, error) from None
 
 
 def load_state(checkpoint: Path) -> State:
     """Where the run stood."""
     try:
         return msgspec.json.decode((checkpoint / "state.json").read_bytes(), type=State)
-    except (FileNotFoundError, msgspec.DecodeError) as error:
-        raise MismatchError(checkpoint, f"holds no usable state.json: {error}") from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise _damaged(checkpoint / "state.json", error) from None
 
 
-def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Moments and step counts of every parameter, by name."""
-    stored = _read(checkpoint / "optimizer.safetensors")
-    for name, parameter in model.named_parameters():
-        parts = {
-            part: stored[f"{name}.{part}"].to(parameter.device)
-            for part in ("step", "exp_avg", "exp_avg_sq", AVERAGE)
-            if f"{name}.{part}" in stored
-        }
-        if parts:
-            optimizer.state[parameter] = parts
+def load_optimizer(
+    checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, averaged: bool = False
+) -> None:
+    """Moments and step counts of every parameter, by name, and running means where weights are `averaged`.
+
+    MismatchError lists what does not fit. A parameter that never had a gradient has nothing.
+    """
+    stored, trained = _read(checkpoint / OPTIMIZER), _trained(model)
+    parts = (STEP, *MOMENTS, AVERAGE) if averaged else (STEP, *MOMENTS)
+    moved = [name for name in trained if any(f"{name}.{part}" in stored for part in parts)]
+    expected = {
+        f"{name}.{part}": torch.zeros(()) if part == STEP else trained[name]
+        for name in moved
+        for part in parts
+    }
+    _check_fit(checkpoint / OPTIMIZER, "is the optimizer state of another model", stored, expected)
+    for name in moved:
+        state = {part: stored[f"{name}.{part}"].to(trained[name].device) for part in parts}
+        optimizer.state[trained[name]] = state
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -192,22 +221,42 @@ def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _weights(checkpoint: Path, averaged: bool) -> dict[str, Tensor]:
     """By name; `averaged`: the running mean of each that has one, which one that was never moved has not."""
-    stored, ending = _read(checkpoint / "model.safetensors"), f".{AVERAGE}"
+    stored = _read(checkpoint / MODEL)
     if not averaged:
         return stored
-    moved = _read(checkpoint / "optimizer.safetensors").items()
-    return stored | {name.removesuffix(ending): mean for name, mean in moved if name.endswith(ending)}
+    state = _read(checkpoint / OPTIMIZER)
+    means, moved = _of(AVERAGE, state), _of(STEP, state)
+    if lacking := sorted(set(moved) - set(means)):
+        raise MismatchError(
+            checkpoint / OPTIMIZER,
+            "lacks running means, which are what is scored of a run with optim.ema",
+            found=f"none of {_some(lacking)}",
+            fix="put back the file that was written with the weights",
+        )
+    return stored | means
+
+
+def _of(part: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One part of the optimizer's state, by the parameter's name."""
+    ending = f".{part}"
+    return {name.removesuffix(ending): value for name, value in state.items() if name.endswith(ending)}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except (FileNotFoundError, SafetensorError) as error:
-        raise MismatchError(path, f"cannot be read: {error}") from None
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> FuselineError:
+    lack = no_room(path, error) if isinstance(error, OSError) else None
+    fix = "take the run's other one (evaluate --checkpoint last), or begin a new run by --init from its best"
+    return lack or MismatchError(path, f"cannot be read: {error}", fix=fix)
 
 
 def _differences(
-    stored: dict[str, Tensor], expected: dict[str, Tensor]
+    stored: dict[str, Tensor], expected: Mapping[str, Tensor]
 ) -> tuple[list[str], list[str], list[str]]:
     shapes = [name for name in stored if name in expected and stored[name].shape != expected[name].shape]
     return sorted(set(expected) - set(stored)), sorted(set(stored) - set(expected)), shapes

@@ -42,16 +42,19 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return nullcontext()
 
 
+BATCH = "lower optim.batch or raise optim.accumulate (of evaluate: --batch); model.checkpointing: true"
+WEIGHTS = "lower model.hidden or the number of layers, or the slots of a bank"
+
+
 @contextmanager
-def enough_memory() -> Iterator[None]:
-    """NoRoomError where torch cannot have the memory that it asks for."""
+def enough_memory(fix: str = BATCH) -> Iterator[None]:
+    """NoRoomError with this advice where torch cannot have the memory that it asks for."""
     try:
         yield
     except RuntimeError as error:
         known = isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in REFUSED)
         if not known:
             raise
-        fix = "lower optim.batch or raise optim.accumulate (of evaluate: --batch); model.checkpointing: true"
         asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
         said = asked and asked[0]
         raise NoRoomError("memory", "is not enough for these tensors", found=said, fix=fix) from None

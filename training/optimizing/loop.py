@@ -30,7 +30,8 @@ def train(job: Job, model: FusionModel, stream: Stream, held: Stream | None, sta
         freed_memory.keep()
     optimizer = optim.build(model, of)
     if state.step:
-        checkpoint.load_optimizer(checkpoint.find(job.folder, "last"), model, optimizer)
+        last = checkpoint.find(job.folder, "last")
+        checkpoint.load_optimizer(last, model, optimizer, averaged=of.ema is not None)
     if not world.first:
         state.sums = Sums()  # those of the checkpoint are the first one's to go on with
     steps, epoch_steps = planned_steps(len(stream), settings)

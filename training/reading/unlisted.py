@@ -34,6 +34,8 @@ def read_answers(path: Path) -> list[str]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         expected = "a JSON list of strings, or a text file with one answer a line"
         raise ParamsError(path, f"holds no answers: {error}", expected=expected) from None
+    if answers in ([], [""]):
+        raise ParamsError(path, "holds no answer", fix="one answer a line, or a JSON list of them")
     if len(set(answers)) < len(answers) or "" in answers:
         raise ParamsError(path, "holds an answer twice, or an empty one", fix="each answer once")
     return answers

@@ -7,7 +7,7 @@ from training.batching import masking
 from training.batching.eligible import texts_of
 from training.batching.faults import Unreadable
 from training.batching.needs import need
-from training.config import Train
+from training.config import Itm, Tasks, Train
 from training.distributed import World
 from training.model.model import FusionModel
 from training.model.tasks import TASKS
@@ -33,6 +33,7 @@ def check_settings(settings: Train, world: World) -> None:
             raise unknown_name(place, what, chosen, known)
     check_world(settings, world)
     _check_holes(settings)
+    _check_others(settings)
 
 
 def check_world(settings: Train, world: World) -> None:
@@ -57,6 +58,37 @@ def _check_holes(settings: Train) -> None:
             found=masking.kind,
             fix="masking.kind: random or block, or itm.sources.masked: 0",
         )
+
+
+def _check_others(settings: Train) -> None:
+    """What is wrong for a text is looked for among the other pictures of its batch, and there must be some.
+
+    The contrast of itc is over all parts of a step, itm's pairs are of one part.
+    """
+    tasks, of = settings.tasks, settings.optim
+    if tasks.itc and of.batch == 1 and not (tasks.itc.bank or tasks.itc.mined):
+        raise _alone("itc", settings, "optim.batch: 32; else itc.bank or itc.mined")
+    if tasks.itm and of.batch == of.accumulate and not _wrong_elsewhere(tasks.itm, tasks):
+        fix = "optim.batch: 32, or a smaller optim.accumulate; else itm.mined with sources.mined or swapped"
+        raise _alone("itm", settings, fix)
+
+
+def _wrong_elsewhere(itm: Itm, tasks: Tasks) -> bool:
+    """Whether a wrong picture and a wrong text can come from outside the batch."""
+    sources = itm.sources
+    picture = tasks.mined and (sources.similar or sources.random or sources.mined)
+    return bool(picture and (tasks.near_texts or sources.swapped))
+
+
+def _alone(task: str, settings: Train, fix: str) -> ParamsError:
+    of = settings.optim
+    return ParamsError(
+        "train.optim.batch",
+        f"leaves {task} nothing to tell a text's picture from: it would learn nothing",
+        found=f"1 picture at a time (batch {of.batch}, accumulate {of.accumulate})",
+        expected="2 or more" + (" in each part of a step" if task == "itm" else ""),
+        fix=fix,
+    )
 
 
 def check_run(settings: Train, model: FusionModel, stream: Stream, development: Stream | None) -> None:

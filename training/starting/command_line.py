@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from training import preset
+from training.arguments import folder
 
 EXAMPLES = """\
 examples:
@@ -55,12 +56,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--answers", type=Path, metavar="FILE", help="their answers: one a line, or a JSON list"
     )
-    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/<time>-<tasks>)")
+    parser.add_argument("--run", type=folder, help="folder of the run (default: runs/<time>-<tasks>)")
     parser.add_argument(
-        "--resume", type=Path, metavar="RUN", help="go on with a run, with its own settings; or auto"
+        "--resume", type=folder, metavar="RUN", help="go on with a run, with its own settings; or auto"
     )
     parser.add_argument("--plan", action="store_true", help="say what the run would read and need")
-    parser.add_argument("--init", type=Path, metavar="RUN", help="start from another run's best weights")
+    parser.add_argument("--init", type=folder, metavar="RUN", help="start from another run's best weights")
     parser.add_argument("--blind", action="store_true", help="no picture at all: the question-only baseline")
     parser.add_argument(
         "--preset", metavar="NAME", help=f"a named set of settings, under --set: {', '.join(preset.names())}"

@@ -11,6 +11,7 @@ from training.config import Train
 from training.distributed import ALONE, World
 from training.model.compiling import compile_parts
 from training.model.model import FusionModel
+from training.optimizing import device
 from training.optimizing.checkpoint import State
 from training.settings import load
 from training.shards import ShardSet
@@ -49,7 +50,7 @@ def over(shards: ShardSet, settings: Train, seed: int, state: State, world: Worl
 
 def read_settings(options: argparse.Namespace) -> tuple[Train, int]:
     """The settings and the seed that the command asks for."""
-    named = preset.load(options.preset) if options.preset else {}
+    named = {} if options.preset is None else preset.load(options.preset)
     blind = ["inputs={}"] if options.blind else []
     settings, seed = load(options.params, [*options.set, *blind], named)
     return settings, seed if options.seed is None else options.seed
@@ -57,7 +58,8 @@ def read_settings(options: argparse.Namespace) -> tuple[Train, int]:
 
 def _fresh_model(settings: Train, seed: int, shards: ShardSet) -> FusionModel:
     torch.manual_seed(seed64(seed, "init"))
-    model = run.build_model(settings, shards.features, shards.tokenizer, len(shards.answers))
+    with device.enough_memory(device.WEIGHTS):
+        model = run.build_model(settings, shards.features, shards.tokenizer, len(shards.answers))
     if settings.model.compile:
         compile_parts(model)
     return model

@@ -28,6 +28,7 @@ from training.starting.preparing import over, prepare, read_settings
 from training.stream import Stream
 
 AUTO = Path("auto")
+RUNS = Path("runs")
 
 
 class Session(Struct):
@@ -64,7 +65,7 @@ def _newest(options: argparse.Namespace) -> Path | None:
     """The run that this command would make, if it was made before: the newest, or the one named by --run."""
     settings, seed = read_settings(options)
     wanted = _stored(options, settings, seed, opening.from_command(options, settings))
-    named = [options.run] if options.run else sorted(Path("runs").glob(f"[0-9]*-{_kind(settings)}"))
+    named = [options.run] if options.run else sorted(RUNS.glob(f"[0-9]*-{_kind(settings)}"))
     runs = [_readable(folder) for folder in named if (folder / "config.json").is_file()]
     return next((one.folder for one in reversed(runs) if one and guards.same(one.config, wanted)), None)
 
@@ -116,7 +117,8 @@ def _use_threads(threads: int) -> None:
 
 
 def _begin(options: argparse.Namespace, world: World) -> Session:
-    """A new run. Its folder is made last, when nothing in the settings is left to be refused."""
+    """A new run. Its folder is tried first, and made when nothing in the settings is left to be refused."""
+    run.check_new(options.run or RUNS / "new")
     new, state = prepare(options, world), State(step=0, position=0, asked=[])
     if options.init:
         _print_init(options.init, *run.init_model(options.init, new.model, new.settings, new.shards))
@@ -154,7 +156,7 @@ def _print_init(source: Path, loaded: list[str], new: list[str]) -> None:
 
 
 def _name(settings: Train) -> Path:
-    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{_kind(settings)}"
+    return RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{_kind(settings)}"
 
 
 def _kind(settings: Train) -> str:

@@ -14,6 +14,8 @@ from training.shards import ShardSet
 from training.stream import Stream
 from training.trunk import pretrained_text
 
+SCORED = 16  # pictures at a time, at least, lest a small batch make the score one of few candidates
+
 
 def streams(
     shards: ShardSet, settings: Train, seed: int, state: State, world: World = ALONE
@@ -70,7 +72,7 @@ def _held_out_rows(part: Callable[..., Stream], settings: Train) -> Stream:
     """Masked as at the end of training where a task asks what hides: so that scores of all epochs compare."""
     masked = any(need(name).masked for name in settings.tasks.chosen)
     held = part(
-        batch=settings.optim.batch,
+        batch=max(settings.optim.batch, SCORED),
         shuffle="none",
         part="development",
         mask=settings.masking.at_end if masked else None,
