@@ -73,11 +73,16 @@ class Record(Strict):
 
 
 class Near(Strict):
-    """Neighbours, nearest first, as parallel lists; text id "" = the whole picture."""
+    """Neighbours, nearest first, as parallel lists; text id "" = the whole picture.
+
+    content, tokens: what the texts say, specials excluded; none where pictures are meant.
+    """
 
     key: list[str] = []
     text: list[str] = []
     score: list[float] = []
+    content: list[str] = []
+    tokens: list[list[int]] = []
 
 
 class TextNegatives(Strict):

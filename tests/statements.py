@@ -4,6 +4,7 @@ from itertools import islice
 from pathlib import Path
 
 import synthetic
+import synthetic_tasks
 import torch
 
 from contract.record import Near, Record, Text, TextNegatives
@@ -22,26 +23,34 @@ def build(folder: Path, train: int = 40, **sizes: int) -> None:
 def stated(number: int, record: Record) -> Record:
     """The record with the answers to its questions as a statement."""
     words = said(record)
-    tokens = [synthetic.WORDS.index(word) for word in words]
-    record.texts.append(Text(id=f"{number}-where", role="statement", text=" ".join(words), tokens=tokens))
+    record.texts.append(
+        Text(id=f"{number}-where", role="statement", text=words, tokens=synthetic_tasks.tokens(words))
+    )
     return record
 
 
-def said(record: Record) -> list[str]:
-    """The words of a picture's statement."""
-    return [text.answer or "" for text in record.texts if text.role == "question"]
+def said(record: Record) -> str:
+    """A picture's statement."""
+    return " ".join(text.answer or "" for text in record.texts if text.role == "question")
 
 
 def mined(number: int, train: int) -> dict[str, TextNegatives]:
     """Statements of later training pictures that say something else; the last pictures have none."""
     own = said(synthetic.picture(number))
     others = [other for other in range(number + 1, train) if said(synthetic.picture(other)) != own][:3]
-    near = Near(
+    return {f"{number}-where": TextNegatives(near(others))}
+
+
+def near(others: list[int]) -> Near:
+    """The statements of these pictures as what is near a text."""
+    words = [said(synthetic.picture(other)) for other in others]
+    return Near(
         key=[synthetic.key(other) for other in others],
         text=[f"{other}-where" for other in others],
         score=[1 - 0.1 * place for place in range(len(others))],
+        content=words,
+        tokens=[synthetic_tasks.tokens(said) for said in words],
     )
-    return {f"{number}-where": TextNegatives(near)}
 
 
 def batches(folder: Path, count: int, size: int, negatives: int = 0, near_texts: int = 0) -> list[Batch]:

@@ -282,7 +282,9 @@ def near(record: Record) -> dict[str, TextNegatives]:
     if number < 40:
         return {}
     other = nearest(number)
-    return {f"{number}-where": TextNegatives(Near([synthetic.key(other)], [f"{other}-where"], [0.5]))}
+    words = synthetic_tasks.quadrant(synthetic.cell(other))
+    said = Near([synthetic.key(other)], [f"{other}-where"], [0.5], [words], [synthetic_tasks.tokens(words)])
+    return {f"{number}-where": TextNegatives(said)}
 
 
 def test_the_mined_text_is_asked_of_the_picture_that_it_was_mined_for(project):

@@ -1,24 +1,32 @@
 """The task itm: pairs on both sides in equal counts, drawn where other samplers crash, and what is scored."""
 
 from dataclasses import replace
+from itertools import islice
 
+import numpy as np
 import pytest
 import statements
 import synthetic
+import synthetic_tasks
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from torch.nn.functional import cross_entropy, normalize
 
-from contract.errors import ShardError
-from contract.record import Near, TextNegatives
+from contract.errors import MismatchError, ShardError
+from contract.record import Near, Record, Text, TextNegatives
+from contract.seeds import uniforms
 from training.batch import Batch
 from training.config import Itm, Sources
 from training.heads.itm import ItmHead
 from training.heads.itm_pairs import Pairs, sample
 from training.objectives.contrast import Contrasted, Identity, Vectors, identify, unjudged
 from training.objectives.pairing import any_of, draw, mined, negatives
-from training.shards import open_shards
+from training.shards import ShardSet, open_shards
 from training.stream import Stream
 from training.trunk.trunk import Shared
 
@@ -121,7 +129,7 @@ def test_both_sides_in_equal_counts_and_none_that_may_be_true(shards, sources):
 
 def words_of(key: str) -> list[int]:
     """The tokens of a picture's statement."""
-    return [synthetic.WORDS.index(word) for word in statements.said(synthetic.picture(int(key[1:])))]
+    return synthetic_tasks.tokens(statements.said(synthetic.picture(int(key[1:]))))
 
 
 def near_words(batch: Batch, text: int) -> list[list[int]]:
@@ -148,69 +156,119 @@ def test_a_wrong_text_is_one_that_was_mined_for_the_text(shards):
         assert torch.equal(found, (batch.near_text[true] >= 0).any(1)) and found.sum() > len(found) / 2
 
 
-def test_a_mined_text_that_its_picture_does_not_have_is_an_error_with_its_fix(tmp_path):
-    near = TextNegatives(Near(key=["p0001"], text=["nowhere"], score=[1.0]))
-    said = {"0-where": near}
+def near_the_first(folder, near: Near) -> None:
+    """Shards in which that is near the statement of the first picture."""
     synthetic.build(
-        tmp_path,
+        folder,
         train=8,
         change=statements.stated,
-        false=lambda record: said if record.id == "p0000" else {},
+        false=lambda record: {"0-where": TextNegatives(near)} if record.id == "p0000" else {},
     )
-    with pytest.raises(ShardError, match=r"(?s)p0001\.json: has no text nowhere.*mine again"):
-        statements.batches(tmp_path, 1, 8, near_texts=1)
 
 
-def test_a_damaged_record_gives_no_mined_text_and_the_others_do(tmp_path):
+def test_a_mined_text_needs_neither_its_shard_nor_a_feature_of_its_picture(tmp_path):
     statements.build(tmp_path, train=8, shards=8)
-    opened = open_shards([str(tmp_path / "data")], ["vit", "esam"])
-    first, *others = statements.mined(0, train=8)["0-where"].near.key
-    tar = tmp_path / "data" / f"toy-{int(first[1:]):03d}.tar"
-    tar.write_bytes(tar.read_bytes().replace(b'"id":"p0001"', b'"id":"p000X"'))
-    stream = Stream(opened, ["itm"], batch=1, shuffle="none", near_texts=3, on_error="skip")
+    (first,) = open_shards([str(tmp_path / "data" / "toy-000.tar")], ["vit", "esam"]).shards
+    assert first.index.keys() == ["p0000"]
+    opened = open_shards([str(first.path)], ["vit", "esam"])
+    stream = Stream(opened, ["itm"], batch=1, near_texts=3)
     batch = next(iter(stream))
-    assert sorted(near_words(batch, batch.text_id.index("0-where"))) == sorted(map(words_of, others))
-    assert first == "p0001" and len(stream.left_out()) == 1
+    near = statements.mined(0, train=8)["0-where"].near
+    assert sorted(near_words(batch, batch.text_id.index("0-where"))) == sorted(near.tokens)
+    assert len(near.key) == 3 and stream.planner.unresolved == 0
 
 
-def test_a_mined_text_does_not_hang_on_what_was_found_damaged_before(tmp_path):
-    """Of a picture whose features cannot be read the words still can: else it mattered who had read what."""
-    statements.build(tmp_path, train=8, shards=8)
-    opened = open_shards([str(tmp_path / "data")], ["vit", "esam"])
-    options = {"batch": 1, "shuffle": "none", "near_texts": 3, "on_error": "skip"}
-    fresh, knowing = (
-        next(iter(Stream(opened, ["itm"], **options, skipped=skipped))) for skipped in ([], ["1:0"])
-    )
-    assert "p0001" in statements.mined(0, train=8)["0-where"].near.key
-    assert torch.equal(fresh.tokens, knowing.tokens) and torch.equal(fresh.near_text, knowing.near_text)
-
-
-def test_a_mined_text_has_the_role_of_the_text_that_it_is_mined_for(tmp_path):
-    near = Near(key=["p0001", "p0002"], text=["1-0", "2-where"], score=[0.9, 0.8])
-    synthetic.build(
-        tmp_path,
-        train=8,
-        change=statements.stated,
-        false=lambda record: {"0-where": TextNegatives(near)} if record.id == "p0000" else {},
-    )
-    batch = statements.batches(tmp_path, 1, 8, near_texts=1)[0]
-    row = batch.near_text[batch.text_id.index("0-where"), 0]
-    words = statements.said(synthetic.picture(2))
-    assert batch.tokens[row][batch.token_mask[row]].tolist() == [
-        synthetic.WORDS.index(word) for word in words
-    ]
-
-
-def test_mined_pictures_and_texts_of_unequal_number_are_a_damaged_column(tmp_path):
-    near = Near(key=["p0001", "p0002"], text=["1-where"], score=[0.9, 0.8])
-    synthetic.build(
-        tmp_path,
-        train=8,
-        change=statements.stated,
-        false=lambda record: {"0-where": TextNegatives(near)} if record.id == "p0000" else {},
-    )
-    with pytest.raises(ShardError, match=r"(?s)p0000\.neg\.json: names 2 pictures and 1 texts.*mine again"):
+def test_mined_texts_without_their_words_are_of_an_earlier_version_where_they_are_asked_for(tmp_path):
+    near_the_first(tmp_path, Near(key=["p0001"], text=["1-where"], score=[0.9]))
+    statements.batches(tmp_path, 1, 8, negatives=1)
+    with pytest.raises(MismatchError, match=r"(?s)p0000\.neg\.json: names texts without their.*mine again"):
         statements.batches(tmp_path, 1, 8, near_texts=1)
+
+
+@pytest.mark.parametrize("lists", [{"text": ["1-where"]}, {"content": ["left"]}, {"tokens": [[2]]}])
+def test_lists_of_unequal_length_of_what_is_near_are_a_damaged_column(tmp_path, lists):
+    near_the_first(tmp_path, structs.replace(statements.near([1, 2]), **lists))
+    with pytest.raises(ShardError, match=r"(?s)p0000\.neg\.json: names 2 pictures and .*mine again"):
+        statements.batches(tmp_path, 1, 8, near_texts=1)
+
+
+@pytest.mark.parametrize("token", [-1, len(synthetic.WORDS)])
+def test_a_mined_text_with_an_unknown_token_names_its_picture(tmp_path, token):
+    near_the_first(tmp_path, structs.replace(statements.near([1]), tokens=[[2, token]]))
+    with pytest.raises(ShardError, match=r"p0000\.neg\.json: holds a token that the tokenizer does not"):
+        statements.batches(tmp_path, 1, 8, near_texts=1)
+
+
+def test_a_tokenizer_of_the_run_makes_the_tokens_of_mined_texts_too(shards):
+    """From their words: those of the column are of another tokenizer."""
+    opened = open_shards([str(shards / "data")], ["vit", "esam"])
+    backwards = {word: number for number, word in enumerate(reversed(synthetic.WORDS))}
+    words = Tokenizer(WordLevel(backwards, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    given, own = (
+        next(iter(Stream(opened, ["itm"], batch=16, near_texts=1, tokenizer=tokenizer)))
+        for tokenizer in (None, words)
+    )
+    rows = given.near_text[given.near_text >= 0]
+    assert len(rows) and torch.equal(given.near_text, own.near_text)
+    assert torch.equal(own.tokens[rows], len(synthetic.WORDS) - 1 - given.tokens[rows])
+
+
+DEVELOPMENT = 0.4
+
+
+def held_out(key: str) -> bool:
+    """Whether the picture is one of the development part."""
+    return bool(uniforms(np.array([key.encode()]), "development")[0] < DEVELOPMENT)
+
+
+def numbered(number: int) -> list[int]:
+    """Words that only that picture's statement has: its number with four digits."""
+    return [2 + number // 4**place % 4 for place in range(4)]
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory) -> ShardSet:
+    """Shards whose every statement, and what is near it, tells of which picture it is."""
+    folder = tmp_path_factory.mktemp("apart")
+
+    def stated(number: int, record: Record) -> Record:
+        record.texts.append(Text(f"{number}-where", "statement", "", numbered(number)))
+        return record
+
+    def false(record: Record) -> dict[str, TextNegatives]:
+        number = int(record.id[1:])
+        near = statements.near([(number + step) % 40 for step in (1, 2, 3, 4)])
+        near.tokens = [numbered(int(key[1:])) for key in near.key]
+        return {f"{number}-where": TextNegatives(near)}
+
+    synthetic.build(folder, change=stated, false=false)
+    return open_shards([str(folder / "data")], ["vit", "esam"])
+
+
+def mined_of(shards: ShardSet, part: str) -> tuple[Stream, set[str], set[str]]:
+    """A stream of that part, and the pictures whose texts, and which themselves, were mined for it."""
+    options = {"negatives": 2, "near_texts": 2, "development": DEVELOPMENT, "part": part}
+    stream = Stream(shards, ["itm"], batch=8, **options)
+    texts, pictures = set(), set()
+    of_words = {tuple(numbered(number)): synthetic.key(number) for number in range(40)}
+    for batch in islice(stream, 12):
+        assert all(held_out(batch.keys[row]) == (part == "development") for row in batch.text_picture)
+        pictures |= {batch.keys[row] for row in batch.neg_picture[batch.neg_picture >= 0].tolist()}
+        texts |= {of_words[tuple(words)] for text in batch.rows["itm"] for words in near_words(batch, text)}
+    return stream, texts, pictures
+
+
+def test_no_development_picture_is_a_mined_negative_of_the_training_part_and_no_text_of_one(apart):
+    stream, texts, pictures = mined_of(apart, "train")
+    train = {synthetic.key(number) for number in range(40) if not held_out(synthetic.key(number))}
+    assert len(train) < 40 and texts == train and pictures == train
+    assert stream.planner.unresolved == 0 < stream.planner.wanted
+
+
+def test_the_development_part_is_asked_with_what_was_mined_from_either(apart):
+    _, texts, pictures = mined_of(apart, "development")
+    assert {held_out(key) for key in texts} == {held_out(key) for key in pictures} == {True, False}
 
 
 def test_only_a_task_that_draws_them_has_mined_texts(shards):

@@ -150,6 +150,15 @@ def test_a_text_gets_what_is_said_of_others_and_swaps_that_are_false(annotated_t
     assert texts["3.full"].swapped == [] and texts["4.full"].swapped == []  # a doubt; no ball is annotated
 
 
+def test_what_is_near_comes_with_the_words_and_tokens_of_its_record(annotated_texts: Path) -> None:
+    negatives.run(ARGS)
+    said = {row["text"]: (row["content"], row["tokens"]) for row in STATEMENTS}
+    near = [found.near for held in load("gqa-000").values() for found in held.texts.values()]
+    assert sum(len(of.text) for of in near) == 8
+    for of in near:
+        assert list(zip(of.content, of.tokens, strict=True)) == [said[text] for text in of.text]
+
+
 def test_the_tokens_of_a_swap_spell_its_text(annotated_texts: Path) -> None:
     negatives.run(ARGS)
     tokenizer = tokenizer_file.load("spans/gqa/tokenizer.json")

@@ -508,5 +508,5 @@ def test_the_meter_knows_every_cause_and_its_shares_are_whole(world):
 
 def test_decoding_of_negatives_is_metered(world):
     opened, tars = shards(world), Tars()
-    Mined(opened, tars, 1).read(opened.shards[0], 0)
+    Mined(opened, tars, 1, near_texts=False).read(opened.shards[0], 0)
     assert tars.meter.seconds["decode"] > 0

@@ -427,6 +427,8 @@ def test_a_wrong_array_is_found(
     [
         (Near(["p0012"], [""], [0.5]), "names p0012"),  # of another split
         (Near(["p0004"], [], [0.5]), "differ in length"),
+        (Near(["p0004"], [""], [0.5], content=["a cube"]), "differ in length"),
+        (Near(["p0004"], [""], [0.5], ["a cube"] * 2, [[1]] * 2), "differ in length"),
         (Near(["p0002"], [""], [0.5]), "its own neighbour"),
     ],
 )

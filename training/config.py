@@ -324,7 +324,7 @@ class Train(Strict, frozen=True):
 
     development: share of the training pictures whose texts are never trained on and that chooses the best
     checkpoint. It is drawn by key: a picture that another dataset holds under its own key may be trained on
-    as that one's. Such a picture can be another's mined negative, the target of an edit, or of its image set.
+    as that one's. Such a picture can be the target of another's edit, or of its image set.
     """
 
     tasks: Tasks = Tasks(vqa=Vqa())

@@ -53,8 +53,10 @@ class Stream:
     pictures per text; text_negatives: at most, of those that its dataset gives; swaps: at most, of
     changed texts that the annotations make false; near_texts: at most, of those mined from other
     pictures. named: the boxes of what texts name are told. part: "train" or "development" of the rows,
-    split by `development`. on_error: `stop` or `skip` at a picture that cannot be read, of which
-    `max_skipped` are left out in a whole run; skipped: those that were before, as `left_out` gives them.
+    split by `development`; "train" takes no mined picture of the other part and no text of one,
+    "development" what was mined from either, for its own share holds little. on_error: `stop` or `skip` at
+    a picture that cannot be read, of which `max_skipped` are left out in a whole run; skipped: those that
+    were before, as `left_out` gives them.
     change: of each text before it is shown. tokenizer: in the place of that of the shards. rank, world:
     this process among those that share the batches: it takes every `world`-th.
     """
@@ -135,6 +137,7 @@ class Stream:
             negatives=negatives,
             swaps=swaps,
             near_texts=near_texts,
+            development=development if part == "train" else 0.0,
             datasets=self.datasets,
             faults=self.faults,
             change=change,

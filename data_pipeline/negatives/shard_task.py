@@ -33,7 +33,7 @@ class Task(Struct):
     """One shard to write.
 
     pictures: key → neighbours, keys ascending. anchors: its texts (text, key, role, content, marks, around,
-    negatives). candidates: of each anchor, their rows those of `others` (text, key, content, marks).
+    negatives). candidates: of each anchor, their rows those of `others`.
     drawn: [A] a row of `others` drawn at random, or NONE. regions: of its pictures, with `key`. edits: text
     id → (key, members). marks: the named boxes that a text is linked to. exhaustive: names of which every
     thing has a box, but in the pictures `incomplete`.
@@ -64,6 +64,7 @@ class Others(Struct):
     text: list[str]
     key: list[str]
     content: list[str]
+    tokens: list[list[int]]
     marks: list[list[Row] | None]
 
 
@@ -124,8 +125,10 @@ def _near(task: Task, number: int, anchor: Row, others: Others, shown: Scene, co
             taken.append(place)
     scores = task.candidates.scores[number, taken]
     best = (-scores).argsort(kind="stable")
-    rows = task.candidates.rows[number, taken][best]
-    return as_near([others.key[row] for row in rows], [others.text[row] for row in rows], scores[best])
+    rows = task.candidates.rows[number, taken][best].tolist()
+    near = as_near([others.key[row] for row in rows], [others.text[row] for row in rows], scores[best])
+    near.content, near.tokens = [others.content[row] for row in rows], [others.tokens[row] for row in rows]
+    return near
 
 
 def _true_because(anchor: Row, others: Others, row: int, shown: Scene, words: Words) -> str | None:
@@ -198,14 +201,14 @@ def _examples(
     others: Others,
     texts: Mapping[str, Mapping[str, TextNegatives]],
 ) -> Iterator[Example]:
-    said = dict(zip(others.text, others.content, strict=True))
     for anchor in anchors:
         if anchor["text"] not in task.shown:
             continue
         mined = texts[anchor["key"]].get(anchor["text"], TextNegatives(Near()))
+        of = mined.near
         near = [
-            NearExample("text", key, text, said[text], score)
-            for key, text, score in zip(mined.near.key, mined.near.text, mined.near.score, strict=True)
+            NearExample("text", key, text, content, score)
+            for key, text, content, score in zip(of.key, of.text, of.content, of.score, strict=True)
         ]
         given = [NegText(**negative) for negative in anchor["negatives"]]
         about = {name: anchor[name] for name in ("key", "text", "role", "content")}

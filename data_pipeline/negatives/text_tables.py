@@ -12,7 +12,7 @@ from data_pipeline.negatives.wording import singular
 
 EDGES = ["x0", "y0", "x1", "y1"]
 BOX = pl.concat_list(EDGES)
-TEXT = ["text", "picture", "role", "content", "answer", "target", "members", "about", "negatives"]
+TEXT = ["text", "picture", "role", "content", "answer", "tokens", "target", "members", "about", "negatives"]
 REGION = ["picture", "region", "name", "attributes", "crowd", *EDGES]
 
 

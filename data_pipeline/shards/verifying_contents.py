@@ -114,6 +114,8 @@ def _negative_problems(
 def _near_problems(near: Near, keys: Container[str]) -> Iterator[str]:
     if not len(near.key) == len(near.text) == len(near.score):
         yield "key, text and score differ in length"
+    if len(near.content) != len(near.tokens) or len(near.content) not in (0, len(near.text)):
+        yield "text, content and tokens differ in length"
     if lost := [key for key in near.key if key not in keys]:
         yield f"names {', '.join(lost[:3])}, which this dataset and split do not hold"
 

@@ -35,10 +35,16 @@ def eligible(shards: ShardSet, counted: Iterable[str], part: str, development: f
     for number, shard in enumerate(shards.shards):
         rows = shards.usable(shard, wanted)
         if development or part == "development":
-            held = uniforms(shard.index.names[rows], "development") < development
+            held = held_out(shard.index.names[rows], development)
             rows = rows[held if part == "development" else ~held]
         of.setdefault(shard.dataset, []).append((number, rows))
     return [_joined(dataset, parts) for dataset, parts in of.items()]
+
+
+def held_out(keys: NDArray[np.bytes_], development: float) -> NDArray[np.bool_]:
+    """Whether the picture of each key is one of the development part, of that share."""
+    held: NDArray[np.bool_] = uniforms(keys, "development") < development
+    return held
 
 
 def _joined(dataset: str, parts: list[tuple[int, NDArray[np.uint32]]]) -> Eligible:

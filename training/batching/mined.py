@@ -1,10 +1,12 @@
 """Negatives: the tars of `negatives/`, beside the records' and with the same keys, or the record tars."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from contract import codec, index
 from contract.errors import MismatchError, ShardError
 from contract.record import Near, Negatives, NegText, Text
+from contract.seeds import seed64
 from training.batching.order import choose_texts
 from training.reading.members import Member, Reader
 from training.reading.tars import Tars
@@ -16,11 +18,12 @@ MEMBER = "neg.json"
 class Mined:
     """Neighbours of pictures and changed texts, each tar opened and checked when it is first asked.
 
-    MismatchError when the folder was mined for fewer than `count` per picture or from other shards.
+    near_texts: whether what is near a text will be asked for. MismatchError when the folder was mined for
+    fewer than `count` per picture, from other shards, or without the words of texts that are asked for.
     """
 
-    def __init__(self, shards: ShardSet, tars: Tars, count: int) -> None:
-        self._source, self._tars = shards.source, tars
+    def __init__(self, shards: ShardSet, tars: Tars, count: int, near_texts: bool) -> None:
+        self._source, self._tars, self._near_texts = shards.source, tars, near_texts
         self._vocabulary = shards.vocabulary
         self._facts = shards.source.mining()
         self._open: dict[Path, Member] = {}
@@ -47,13 +50,14 @@ class Mined:
     def _decoded(self, payload: memoryview, where: str) -> Negatives:
         found = codec.decode_negatives(payload, where)
         for of in found.texts.values():
-            _check_pairs(of.near, where)
-        if not all(self._known(text) for of in found.texts.values() for text in of.swapped):
+            _check_lists(of.near, where)
+            if self._near_texts and any(of.near.text) and not of.near.content:
+                problem = "names texts without their words: it was mined by an earlier version"
+                raise MismatchError(where, problem, fix="mine again (dvc repro negatives)")
+        tokens = _tokens(found)
+        if tokens and not (min(tokens) >= 0 and max(tokens) < self._vocabulary):
             raise ShardError(where, "holds a token that the tokenizer does not know", fix="mine again")
         return found
-
-    def _known(self, text: NegText) -> bool:
-        return all(0 <= token < self._vocabulary for token in text.tokens)
 
     def _load(self, path: Path, shard: Shard) -> Member:
         found = index.load(path)
@@ -65,13 +69,39 @@ class Mined:
         return Member(path, lean, MEMBER)
 
 
-def _check_pairs(near: Near, where: str) -> None:
-    if near.text and len(near.text) != len(near.key):
-        problem = f"names {len(near.key)} pictures and {len(near.text)} texts of them"
+def _check_lists(near: Near, where: str) -> None:
+    texts, said = len(near.text), len(near.content)
+    if texts not in (0, len(near.key)) or said not in (0, texts) or said != len(near.tokens):
+        problem = f"names {len(near.key)} pictures and {texts} texts of them, and has the words of {said}"
         raise ShardError(where, problem, fix="mine again (dvc repro negatives)")
 
 
-def swaps(found: Negatives, text: Text, take: int, seed: int, key: str, turn: int) -> list[NegText]:
+def _tokens(found: Negatives) -> list[int]:
+    """Of all texts in a member, one behind another."""
+    tokens: list[int] = []
+    for of in found.texts.values():
+        for said in of.near.tokens:
+            tokens += said
+        for changed in of.swapped:
+            tokens += changed.tokens
+    return tokens
+
+
+def near_texts(
+    found: Negatives, text: Text, seed: int, key: str, turn: int, take: int, barred: Collection[str]
+) -> list[Text]:
+    """Up to `take` texts of other pictures, mined for a text of this one; by and by every one is shown.
+
+    barred: keys of pictures whose texts are not taken.
+    """
+    near = found.texts[text.id].near if text.id in found.texts else Near()
+    left = [place for place in range(len(near.content)) if near.key[place] not in barred]
+    first = seed64(seed, "near", key, text.id) + turn * take
+    rows = (left[number % len(left)] for number in range(first, first + min(take, len(left))))
+    return [Text(text.id, text.role, near.content[row], near.tokens[row]) for row in rows]
+
+
+def swaps(found: Negatives, text: Text, seed: int, key: str, turn: int, take: int) -> list[NegText]:
     """Up to `take` changes that make a text of a picture false; by and by every one is shown."""
     known = found.texts[text.id].swapped if text.id in found.texts else []
     return [known[row] for row in choose_texts(seed, f"{key} {text.id}", turn, len(known), take)]

@@ -83,7 +83,10 @@ def choose_texts(seed: int, key: str, epoch: int, texts: int, take: int) -> list
 
     The slice [e·take, (e+1)·take) modulo texts of a permutation of its own for each picture.
     """
-    return list(range(texts)) if take >= texts else in_turn(seed, key, epoch, texts, take)[:take]
+    if take >= texts:
+        return list(range(texts))
+    permutation = rng(seed, "texts", key).permutation(texts)
+    return [int(permutation[place % texts]) for place in range(epoch * take, (epoch + 1) * take)]
 
 
 def turns(epoch: int, texts: int, take: int) -> list[int]:
@@ -91,9 +94,3 @@ def turns(epoch: int, texts: int, take: int) -> list[int]:
     if take >= texts:
         return [epoch] * texts
     return [place // texts for place in range(epoch * take, (epoch + 1) * take)]
-
-
-def in_turn(seed: int, key: str, epoch: int, texts: int, take: int) -> list[int]:
-    """All of the texts, with those of an epoch in front and those of the next behind them."""
-    permutation = rng(seed, "texts", key).permutation(texts)
-    return [int(permutation[place % texts]) for place in range(epoch * take, epoch * take + texts)]

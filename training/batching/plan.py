@@ -6,20 +6,21 @@ every picture that a text or a neighbour names is found among the given shards.
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import compress
 
+import numpy as np
 from msgspec import Struct
 
 from contract.errors import ShardError
-from contract.record import Near, Negatives, NegText, Record, Text
+from contract.record import Near, Negatives, Record, Text
 from training.batching.collate import Chosen
-from training.batching.eligible import Eligible
+from training.batching.eligible import Eligible, held_out
 from training.batching.faults import Fault, Faults, all_read, attempt
 from training.batching.lookup import Lookup
-from training.batching.mined import Mined, swaps
+from training.batching.mined import Mined, near_texts, swaps
 from training.batching.mixture import Span
-from training.batching.near_texts import Candidates, NearTexts
 from training.batching.needs import Need
-from training.batching.order import Order, choose_texts, in_turn, turns
+from training.batching.order import Order, choose_texts, turns
 from training.reading.members import Member, Reader, decode_record
 from training.reading.tars import Tars
 from training.shards import Place, ShardSet
@@ -57,7 +58,10 @@ Change = Callable[[Text, str, int], Text]  # a text, its picture's key, the epoc
 
 
 class Planner:
-    """Spans of rows → plans. datasets: their eligible pictures, in the order in which spans number them."""
+    """Spans of rows → plans. datasets: their eligible pictures, in the order in which spans number them.
+
+    development: share of the pictures, by key, that are nobody's mined negatives here, nor their texts.
+    """
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class Planner:
         negatives: int,
         swaps: int,
         near_texts: int,
+        development: float,
         datasets: Sequence[Eligible],
         faults: Faults,
         change: Change | None = None,
@@ -81,14 +86,15 @@ class Planner:
         self._targets = any(need.targets for need in needs)
         self.seed, self.datasets, self.faults = seed, datasets, faults
         self.orders = [Order(of.counts, seed=seed, shuffle=shuffle, window=window) for of in datasets]
-        self.texts_per_image, self.negatives, self.swaps = texts_per_image, negatives, swaps
+        self.texts_per_image, self._development = texts_per_image, development
+        self.negatives, self.swaps, self.near_texts = negatives, swaps, near_texts
         self._change, self.reworded = change, 0
         self.wanted = self.unresolved = 0  # negatives asked for, and not among the given shards
         self._counted: Span | None = None  # the last whose negatives are in these numbers
         self._lookups: dict[str, Lookup] = {}
         self._json = lru_cache(maxsize=None)(self._open_json)
-        self._near_texts = NearTexts(near_texts, tars, self._json, shards.vocabulary, faults)
-        self.mined = Mined(shards, tars, negatives) if negatives or swaps or near_texts else None
+        asked = negatives or swaps or near_texts
+        self.mined = Mined(shards, tars, negatives, bool(near_texts)) if asked else None
 
     def plan(self, span: Span) -> Plan:
         """The batch of one dataset's rows, without those that are known to be damaged."""
@@ -101,17 +107,15 @@ class Planner:
             if self._complete(text, places[number])
         ]
         mined = all_read(attempt(self._negatives, place, anchor=True) for place in places)
-        found = [self._find(place, of.pictures.key) for place, of in zip(places, mined, strict=True)]
+        barred = self._barred(mined)
+        found = [
+            self._find(place, [key for key in of.pictures.key if key not in barred])
+            for place, of in zip(places, mined, strict=True)
+        ]
         near = [self._readable(neighbours)[: self.negatives] for neighbours in found]
-        asking = [entry for entry in chosen if self._asks_near(entry.text)]
-        said = [self._said_near(entry, places, mined) for entry in asking]
-        self._count(span, found, [[place for place, _ in of_text] for of_text in said])
-        near_texts = self._near_texts.of([entry.text for entry in asking], said)
-        for entry, of_text in zip(asking, near_texts, strict=True):
-            entry.near = of_text
-        for entry in chosen if self.swaps else ():
-            of = entry.picture
-            entry.swapped = self._swapped(entry.text, mined[of], keys[of], entry.turn)
+        self._count(span, found)
+        for entry in chosen if self.mined else ():
+            self._add_false(entry, mined[entry.picture], keys[entry.picture], barred)
         self._reword(chosen, keys, epochs)
         named = _named(places, chosen, near)
         return Plan(
@@ -209,38 +213,38 @@ class Planner:
             return Negatives(Near())
         return self.mined.read(self.shards.shards[place.shard], place.row)
 
-    def _swapped(self, text: Text, found: Negatives, key: str, turn: int) -> list[NegText]:
-        """Changed texts, for a text of a task that asks for them."""
-        if not any(need.swaps and need.usable(text) for need in self.needs):
-            return []
-        return swaps(found, text, self.swaps, self.seed, key, turn)
+    def _barred(self, mined: Sequence[Negatives]) -> set[str]:
+        """Keys of the development pictures among all that was mined, where they are barred."""
+        if not self._development:
+            return set()
+        near = [of.pictures for of in mined]
+        near += [text.near for of in mined for text in of.texts.values()]
+        keys = list({key for those in near for key in those.key})
+        names = np.array([key.encode("ascii", "replace") for key in keys], np.bytes_)
+        return set(compress(keys, held_out(names, self._development)))
+
+    def _add_false(self, entry: Chosen, mined: Negatives, key: str, barred: set[str]) -> None:
+        """Mined and changed texts, for a text of a task that asks for them."""
+        asking = [need for need in self.needs if need.usable(entry.text)]
+        of = mined, entry.text, self.seed, key, entry.turn
+        if self.near_texts and any(need.near for need in asking):
+            entry.near = near_texts(*of, self.near_texts, barred)
+        if self.swaps and any(need.swaps for need in asking):
+            entry.swapped = swaps(*of, self.swaps)
 
     def _readable(self, neighbours: Sequence[Place | None]) -> list[Place]:
         """Those that are among the given shards and can be read."""
         return [near for near in neighbours if near and near not in self.faults]
 
-    def _asks_near(self, text: Text) -> bool:
-        """Whether a task asks for what was mined for a text."""
-        return bool(self._near_texts.take) and any(need.near and need.usable(text) for need in self.needs)
-
-    def _said_near(self, entry: Chosen, places: Sequence[Place], mined: Sequence[Negatives]) -> Candidates:
-        """What was mined for a text; by and by everything is shown."""
-        of, text = entry.picture, entry.text.id
-        near = mined[of].texts[text].near if text in mined[of].texts else Near()
-        candidates = list(zip(self._find(places[of], near.key), near.text, strict=False))
-        name, take = f"{self.key(places[of])} {text} near", self._near_texts.take
-        return [candidates[n] for n in in_turn(self.seed, name, entry.turn, len(candidates), take)]
-
-    def _count(self, span: Span, pictures: Neighbours, texts: Neighbours) -> None:
+    def _count(self, span: Span, found: Neighbours) -> None:
         """The neighbours of a batch, once, however often damage makes it be planned again."""
         if span == self._counted:
             return
         self._counted = span
-        for most, found in ((self.negatives, pictures), (self._near_texts.take, texts)):
-            for neighbours in found:
-                wanted = min(most, len(neighbours))
-                self.wanted += wanted
-                self.unresolved += max(0, wanted - sum(near is not None for near in neighbours))
+        for neighbours in found:
+            wanted = min(self.negatives, len(neighbours))
+            self.wanted += wanted
+            self.unresolved += max(0, wanted - sum(near is not None for near in neighbours))
         if self.wanted > ENOUGH and self.unresolved > MAX_UNRESOLVED * self.wanted:
             raise ShardError(
                 self.shards.folder,
