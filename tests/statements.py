@@ -9,6 +9,7 @@ import torch
 
 from contract.record import Near, Record, Text, TextNegatives
 from training.batch import Batch
+from training.batching.wording import word_ids
 from training.shards import open_shards
 from training.stream import Stream
 
@@ -63,4 +64,5 @@ def batches(folder: Path, count: int, size: int, negatives: int = 0, near_texts:
 def unlike(batch: Batch) -> Batch:
     """The batch with texts of words that differ from each other, so that every other pair is judged."""
     batch.tokens = torch.arange(batch.tokens.numel()).reshape(batch.tokens.shape) % len(synthetic.WORDS)
+    batch.words = word_ids(batch.tokens, batch.token_mask)
     return batch

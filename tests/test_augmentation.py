@@ -27,6 +27,7 @@ WORDS = Vocabulary(
     objects={"couch": Thing(kinds=["couch bed"]), "scab": Thing()},
     interchangeable=[["couch", "sofa", "settee"], ["cab", "taxi"], ["airplane", "plane"]],
 )
+OWN = load(VOCABULARY)  # of the project
 masks = st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=6)
 
 
@@ -44,8 +45,8 @@ def question(text: str, *named: str, answer: str = "yes") -> Text:
     )
 
 
-def shown(text: Text, share: float = 1.0, epochs: int = 20) -> list[Text]:
-    words = Synonyms(WORDS, share, seed=0)
+def shown(text: Text, share: float = 1.0, epochs: int = 20, known: Vocabulary = WORDS) -> list[Text]:
+    words = Synonyms(known, share, seed=0)
     return [words.exchanged(text, "key", epoch) for epoch in range(epochs)]
 
 
@@ -88,6 +89,55 @@ def test_an_article_still_fits():
 )
 def test_a_thing_keeps_its_word_where_another_would_say_something_else(text, spans):
     assert {found.text for found in shown(question(text, *spans))} == {text}
+
+
+@pytest.mark.parametrize(
+    "text, named, answer",
+    [
+        ("What kind of bike is it?", "bike", "motorcycle"),
+        ("Is the bike a motorcycle?", "bike", "yes"),
+        ("What color is the subway car?", "subway car", "red"),
+        ("What color is the cable car?", "cable car", "red"),
+        ("Is the first car of the train red?", "first car", "no"),
+        ("Is the dust bunny gray?", "dust bunny", "yes"),
+        ("Is there a red panda?", "red panda", "yes"),
+        ("Is the phone a cell phone?", "phone", "yes"),
+        ("Is the phone a cell phone?", "cell phone", "yes"),
+        ("What is the phone?", "phone", "cell phone"),
+        ("What is the sofa made of?", "sofa", "couches"),
+        ("Is the sofa left of the couches?", "sofa", "yes"),
+        ("Which vehicle is the taxi?", "taxi", "left one"),
+    ],
+)
+def test_nothing_is_exchanged_that_would_change_what_is_said(text, named, answer):
+    assert {found.text for found in shown(question(text, named, answer=answer), known=OWN)} == {text}
+
+
+@pytest.mark.parametrize(
+    "text, named, other",
+    [
+        ("Is the phone on the table?", "phone", "Is the telephone on the table?"),
+        ("Is the couch left of the chair?", "couch", "Is the sofa left of the chair?"),
+        ("Who holds the tennis racket?", "tennis racket", "Who holds the tennis racquet?"),
+    ],
+)
+def test_what_says_the_same_is_exchanged_beside_other_things(text, named, other):
+    assert {found.text for found in shown(question(text, named), known=OWN)} == {other}
+
+
+@pytest.mark.parametrize("text", ["the red Couch", "the red sofa", "the red settee"])
+def test_texts_that_differ_in_such_words_alone_are_one_plain_text(text):
+    for named in ((), (text[4:],)):
+        plain = Synonyms(WORDS, 1.0, seed=0).plain(question(text, *named))
+        assert plain.text == "the red couch"
+        assert [plain.text[start:end] for start, end in plain.span_chars] == ["red couch"] * len(named)
+
+
+def test_of_a_word_that_a_span_cuts_nothing_becomes_plain():
+    asked = question("the cell phones", "the cell")
+    assert Synonyms(OWN, 1.0, seed=0).plain(asked) is asked
+    cut = question("a mobile phone", "a mobile")
+    assert Synonyms(OWN, 1.0, seed=0).plain(cut) is cut
 
 
 def test_words_outside_of_spans_stay():

@@ -88,6 +88,7 @@ CHANGES = {
     "all texts alike": lambda batch: {
         "tokens": batch.tokens[:1].expand_as(batch.tokens).clone(),
         "token_mask": batch.token_mask[:1].expand_as(batch.token_mask).clone(),
+        "words": batch.words[:1].expand_as(batch.words).clone(),
     },
     "no text of any task": lambda batch: {"rows": {task: rows[:0] for task, rows in batch.rows.items()}},
     "no answer is known": lambda batch: {"answer": torch.full_like(batch.answer, -1)},

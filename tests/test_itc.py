@@ -11,6 +11,7 @@ from test_fit import losses, stopped_run, train, weights
 
 from contract.errors import ParamsError
 from training import run
+from training.batching.wording import word_ids
 from training.config import Itc, Itm, Model, Optim, Tasks, Train, Vqa
 from training.heads.itc import ItcHead
 from training.model import gradient_cache
@@ -24,7 +25,6 @@ from training.objectives.contrast import (
     join,
     positives,
     unjudged,
-    word_ids,
 )
 from training.objectives.losses import equal_mass, info_nce
 from training.optimizing import checkpoint

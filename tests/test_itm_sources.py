@@ -16,12 +16,12 @@ from contract.errors import MismatchError, ParamsError, ShardError
 from contract.record import Near, NegText, Record, Regions, TextNegatives
 from training import fit
 from training.batch import KINDS, Batch
+from training.batching.lattice import touching
 from training.config import Itm, Sources
 from training.fusion import registry
 from training.fusion.registry import Shape
 from training.heads.itm import ItmHead, with_views
 from training.heads.itm_pairs import ELSEWHERE, MASKED, PLAIN, SIDES, sample
-from training.modules.regions import touching
 from training.objectives.pairing import couples
 from training.shards import open_shards
 from training.stream import Stream

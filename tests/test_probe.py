@@ -17,7 +17,7 @@ from contract.manifest import FeatureManifest
 from contract.quantise import dequantise, quantise
 from contract.record import Regions
 from training import probe
-from training.modules.regions import touching
+from training.batching.lattice import touching
 from training.probing import leaks
 from training.probing.box_vectors import covered, grid_of
 from training.probing.probe_heads import Example, Linear, score

@@ -14,11 +14,11 @@ from safetensors.numpy import load_file
 from contract.errors import ParamsError
 from training import fit
 from training.batch import Batch
+from training.batching.lattice import touching
 from training.config import Bank, Region
 from training.fusion import registry
 from training.fusion.registry import Shape
 from training.heads.region import Pairs, RegionHead, _one_of_each, sides
-from training.modules.regions import touching
 from training.objectives.losses import equal_mass, info_nce
 from training.objectives.memory_bank import WORDINGS
 from training.objectives.region_bank import Links, RegionBank

@@ -17,6 +17,7 @@ from contract.errors import ParamsError
 from contract.record import Near, NegText, Record, TextNegatives
 from training import evaluate, fit
 from training.batch import Batch
+from training.batching.wording import word_ids
 from training.config import Itm, Model, Optim, Region, Tasks, Train
 from training.distributed import ALONE
 from training.evaluation.metrics.matching import entity_object, summary
@@ -325,11 +326,13 @@ def batch_of_spans(tokens: torch.Tensor, text_picture: list[int]) -> Batch:
     parts = {
         "tokens": tokens,
         "token_mask": tokens > 0,
+        "words": word_ids(tokens, tokens > 0),
         "text_picture": torch.tensor(text_picture),
         "boxes": torch.rand(texts, 4),
         "crowd": torch.zeros(texts, dtype=torch.bool),
         "spans": torch.tensor([[0, 1]] * texts),
         "span_text": rows,
+        "span_words": tokens[:, 0],
         "span_box": torch.stack([rows, rows], 1),
         "about": torch.zeros(0, 2, dtype=torch.int64),
     }

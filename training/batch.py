@@ -35,6 +35,7 @@ class Batch:
     place: dict[str, Tensor]  # column → [P, 4] scale and shift (x, y): original picture → encoder's input
     tokens: Tensor  # [T, L] int64, 0 where there is none
     token_mask: Tensor  # [T, L] bool
+    words: Tensor  # [T] int64: equal for texts that say the same, by whichever of several words for a thing
     text_picture: Tensor  # [T] into P
     rows: dict[str, Tensor]  # task → the rows of T that it takes
     text_id: list[str]  # [T]
@@ -45,6 +46,7 @@ class Batch:
     crowd: Tensor  # [R] bool: a box of many things, kept out of contrast
     spans: Tensor  # [S, 2] half-open token spans
     span_text: Tensor  # [S] into T
+    span_words: Tensor  # [S] int64, as `words`
     span_box: Tensor  # [E, 2] (into S, into R)
     about: Tensor  # [A, 2] (into T, into R)
     target: Tensor  # [T] into P

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 from contract.errors import ParamsError, ShardError
 from training.batch import Batch
 from training.batching import collate, limits
+from training.batching.collate import Chosen
 from training.batching.columns import Columns
 from training.batching.eligible import Eligible, eligible, weigh
 from training.batching.emptiness import Emptiness
@@ -283,7 +284,7 @@ class Stream:
         wanted = self.named or any(need.regions for need in self.needs.values())
         chosen, false = collate.with_negatives(plan.chosen, self.false_texts)
         if self.tokenizer:
-            chosen = [structs.replace(entry, text=tokenised(entry.text, self.tokenizer)) for entry in chosen]
+            chosen = [_in_tokens_of(self.tokenizer, entry) for entry in chosen]
         self.truncated += sum(len(entry.text.tokens) > self.max_tokens for entry in chosen)
         return dict(
             position=position,
@@ -307,3 +308,8 @@ class Stream:
     def _ratio(self, position: int) -> float:
         """The share that is hidden in the batch before a position."""
         return value_at(self.mask.ratio, self.mask.ratio_end, self._progress(position))
+
+
+def _in_tokens_of(tokenizer: Tokenizer, entry: Chosen) -> Chosen:
+    plain = entry.plain and tokenised(entry.plain, tokenizer)
+    return structs.replace(entry, text=tokenised(entry.text, tokenizer), plain=plain)

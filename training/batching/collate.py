@@ -16,6 +16,7 @@ from contract.geometry import affine
 from contract.manifest import FeatureManifest
 from contract.record import NegText, Record, Text
 from training.batch import KINDS
+from training.batching import wording
 from training.batching.needs import Need
 from training.shards import Place
 
@@ -25,7 +26,8 @@ MEMBERS = 5  # of a CIRR image set without its reference
 class Chosen(Struct):
     """A text of a batch. picture: into the plan's anchors. target, members: pictures that an edit names.
     swapped: changes that make it false; near: texts of other pictures, mined for it; kind: what is false in
-    it, "" in a text of a record. turn: how often the text was shown before.
+    it, "" in a text of a record. turn: how often the text was shown before. plain: the text with one
+    word for each thing that has several, where it is shown with another.
     """
 
     text: Text
@@ -36,6 +38,14 @@ class Chosen(Struct):
     near: list[Text] = []
     kind: str = ""
     turn: int = 0
+    plain: Text | None = None
+
+    @property
+    def said(self) -> Text:
+        """By whose tokens the text is known to say the same as others; its spans are those of `text`."""
+        if self.plain is None or len(self.plain.span_tokens) != len(self.text.span_tokens):
+            return self.text  # of a span the tokenizer may have left nothing
+        return self.plain
 
 
 FALSE: dict[str, Callable[[Chosen], Sequence[NegText | Text]]] = {  # field of the batch → what is false
@@ -86,6 +96,7 @@ def texts(chosen: Sequence[Chosen], answers: dict[str, int], max_tokens: int) ->
     return {
         "tokens": torch.from_numpy(_table(kept, longest, 0)),
         "token_mask": torch.from_numpy(np.arange(longest) < lengths[:, None]),
+        "words": wording.ids([entry.said.tokens[:max_tokens] for entry in chosen]),
         "text_picture": _ints([entry.picture for entry in chosen]),
         "text_id": [entry.text.id for entry in chosen],
         "text_type": [entry.text.type for entry in chosen],
@@ -142,22 +153,27 @@ def regions(
         crowd += [row in record.regions.crowd for row in range(len(record.regions.box))]
     spans: list[tuple[int, int]] = []
     span_text: list[int] = []
+    span_said: list[list[int]] = []
     links: list[tuple[int, int]] = []
     about: list[tuple[int, int]] = []
     for number, entry in enumerate(chosen if wanted else ()):
         base = first[entry.picture]
         about += [(number, base + row) for row in entry.text.about]
-        for span, rows in zip(entry.text.span_tokens, entry.text.span_regions, strict=True):
+        said = entry.said
+        found = zip(entry.text.span_tokens, entry.text.span_regions, said.span_tokens, strict=True)
+        for span, rows, (start, end) in found:
             if span[1] <= max_tokens:
                 links += [(len(spans), base + row) for row in rows]
                 spans.append(span)
                 span_text.append(number)
+                span_said.append(said.tokens[start:end])
     return {
         "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         "box_picture": _ints(box_picture),
         "crowd": torch.tensor(crowd, dtype=torch.bool),
         "spans": _ints(spans).reshape(-1, 2),
         "span_text": _ints(span_text),
+        "span_words": wording.ids(span_said),
         "span_box": _ints(links).reshape(-1, 2),
         "about": _ints(about).reshape(-1, 2),
     }

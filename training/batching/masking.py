@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from contract.boxes import Boxes
 from contract.errors import unknown_name
 from contract.geometry import Affine, cell_centres
+from training.batching.lattice import covered
 
 Visible = NDArray[np.bool_]
 
@@ -74,16 +75,9 @@ def centre(generator: np.random.Generator, lattice: int, budget: int, _boxes: Bo
 
 
 def objects(generator: np.random.Generator, lattice: int, budget: int, boxes: Boxes) -> Cells:
-    """Cells whose centre lies in a box, at random; where they are too few, others at random too."""
-    return np.lexsort((generator.random(lattice**2), ~in_boxes(boxes, lattice)))[:budget]
-
-
-def in_boxes(boxes_R4: Boxes, lattice: int) -> Visible:
-    """[L²] whether a cell's centre lies in any of the boxes."""
-    x, y = cell_centres(lattice).T
-    x0, y0, x1, y1 = boxes_R4.T[:, :, None]
-    inside: Visible = ((x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)).any(0)
-    return inside
+    """The cells that boxes cover most, those alike at random; where they are too few, others at random."""
+    share = covered(boxes, lattice).round(12)
+    return np.lexsort((generator.random(lattice**2), -share))[:budget]
 
 
 KINDS: dict[str, Callable[[np.random.Generator, int, int, Boxes], Cells]] = {

@@ -4,9 +4,10 @@ The order is a pure function of the seed and a position (`order.py`); records ar
 every picture that a text or a neighbour names is found among the given shards.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import compress
+from typing import Protocol
 
 import numpy as np
 from msgspec import Struct
@@ -54,7 +55,16 @@ class Plan(Struct):
 
 
 Neighbours = Sequence[Sequence[Place | None]]  # of each, nearest first; None: not among the shards
-Change = Callable[[Text, str, int], Text]  # a text, its picture's key, the epoch → the text as it is shown
+
+
+class Change(Protocol):
+    """Other words for what texts name; where there are none, the text itself is given back."""
+
+    def shown(self, text: Text, key: str, epoch: int) -> Text:
+        """The text of a picture of this key as it is shown in an epoch."""
+
+    def plain(self, text: Text) -> Text:
+        """One text for all that are told apart by such words alone."""
 
 
 class Planner:
@@ -177,11 +187,12 @@ class Planner:
     def _reword(self, chosen: Sequence[Chosen], keys: Sequence[str], epochs: Sequence[int]) -> None:
         """Texts as they are shown; those with false texts beside them keep their words, which would tell."""
         for entry in chosen if self._change else ():
-            if not (entry.swapped or entry.near or entry.text.negatives):
-                assert self._change is not None
-                shown = self._change(entry.text, keys[entry.picture], epochs[entry.picture])
-                self.reworded += shown is not entry.text
-                entry.text = shown
+            assert self._change is not None
+            text, plain = entry.text, self._change.plain(entry.text)
+            if not (entry.swapped or entry.near or text.negatives):
+                entry.text = self._change.shown(text, keys[entry.picture], epochs[entry.picture])
+                self.reworded += entry.text is not text
+            entry.plain = None if plain is entry.text else plain
 
     def _chosen(self, text: Text, number: int, anchor: Place, turn: int) -> Chosen:
         """The text with the pictures that it names, where a task wants them."""

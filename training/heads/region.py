@@ -2,7 +2,7 @@
 
 A phrase is a span of a text, or a whole text, that is linked to a box.
 
-Legend: T texts, L tokens, R boxes, S phrases, K negatives, H hidden, W width of the joint space, V views.
+Legend: T texts, R boxes, S phrases, K negatives, H hidden, W width of the joint space, V views.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,6 @@ from training.config import Region
 from training.modules.logit_scale import LogitScale
 from training.modules.pooling import POOLINGS
 from training.modules.regions import box_vectors, same_thing, to_input
-from training.objectives.contrast import word_ids
 from training.objectives.losses import arcface_logits, equal_mass, info_nce, one_of, supcon
 from training.objectives.memory_bank import More, joined
 from training.objectives.outcome import Outcome
@@ -32,7 +31,8 @@ from training.trunk.trunk import Shared
 
 
 class Phrases(Struct):
-    """text [S] into T; span [S,2] of its tokens; whole [S]: the whole text; linked [S,R] to which boxes.
+    """text [S] into T; span [S,2] of its tokens; whole [S]: the whole text; words [S]: equal for phrases that
+    say the same; linked [S,R] to which boxes.
 
     Spans stand before whole texts.
     """
@@ -40,6 +40,7 @@ class Phrases(Struct):
     text: Tensor
     span: Tensor
     whole: Tensor
+    words: Tensor
     linked: Tensor
 
 
@@ -55,16 +56,9 @@ def phrases(batch: Batch) -> Phrases:
         text=torch.cat([batch.span_text[spans], texts]),
         span=torch.cat([batch.spans[spans], torch.stack([torch.zeros_like(lengths), lengths], 1)]),
         whole=torch.arange(len(linked), device=texts.device) >= len(spans),
+        words=torch.cat([batch.span_words[spans], batch.words[texts]]),
         linked=linked,
     )
-
-
-def words(batch: Batch, phrase: Phrases) -> Tensor:
-    """[S,L] the token ids of each phrase from its first on, -1 beyond its last."""
-    steps = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
-    at = phrase.span[:, :1] + steps
-    ids = batch.tokens[phrase.text].gather(1, at.clamp(max=len(steps) - 1))
-    return ids.masked_fill(at >= phrase.span[:, 1:], -1)
 
 
 def repeats(batch: Batch, phrase: Phrases) -> Tensor:
@@ -72,15 +66,10 @@ def repeats(batch: Batch, phrase: Phrases) -> Tensor:
 
     The same words of two pictures; in one picture, only if the rest of the text is the same too.
     """
-    word, text = _numbers(words(batch, phrase)), _numbers(batch.tokens)[phrase.text]
+    word, text = phrase.words, batch.words[phrase.text]
     picture = batch.text_picture[phrase.text]
     same_text = (text[:, None] == text) & (phrase.whole[:, None] == phrase.whole)
     return (word[:, None] == word) & (same_text | (picture[:, None] != picture))
-
-
-def _numbers(rows: Tensor) -> Tensor:
-    """[R] a number for each row of [R,C], the same for equal rows."""
-    return rows.unique(dim=0, return_inverse=True)[1]
 
 
 def asking(batch: Batch) -> int:
@@ -201,7 +190,7 @@ class RegionHead(nn.Module):
         same = same_thing(batch.boxes[usable], batch.box_picture[usable])
         linked = named.linked[known][:, usable]
         picture = batch.text_picture[named.text[known]]
-        said = words(batch, named)[known]
+        words = named.words[known]
         phrase, box = linked.nonzero(as_tuple=True)
         return Pairs(
             phrase=self._vectors(shared, named)[known],
@@ -210,8 +199,8 @@ class RegionHead(nn.Module):
             ignored=(said_too @ linked.float() @ same.float() > 0) & ~linked,
             own=picture[:, None] == batch.box_picture[usable],
             same=same,
-            label=_numbers(said),
-            links=Links(phrase, box, batch.group_ids()[picture][phrase], word_ids(said, said >= 0)[phrase]),
+            label=words.unique(return_inverse=True)[1],
+            links=Links(phrase, box, batch.group_ids()[picture][phrase], words[phrase]),
             row=usable.nonzero()[:, 0],
         )
 

@@ -1,4 +1,4 @@
-"""Boxes on the token grid: a vector each, by RoIAlign (Mask R-CNN; in the form of FG-CLIP), and their cells.
+"""Boxes on the token grid: a vector each, by RoIAlign (Mask R-CNN; in the form of FG-CLIP).
 
 torchvision is imported where it is used: it takes several seconds, and most runs look at no box.
 
@@ -8,7 +8,6 @@ Legend: P pictures, N tokens, G cells a side, H hidden, R boxes.
 import torch
 from torch import Tensor
 
-EDGE = 1e-6  # of the input: rounding of a box that ends on a cell's edge does not touch the next
 SAME = 0.5  # intersection over union from which two boxes show the same thing
 
 
@@ -48,14 +47,6 @@ def same_thing(boxes_R4: Tensor, box_picture_R: Tensor) -> Tensor:
     from torchvision.ops import box_iou
 
     return (box_iou(boxes_R4, boxes_R4) >= SAME) & (box_picture_R[:, None] == box_picture_R)
-
-
-def touching(boxes_R4: Tensor, grid: int) -> Tensor:
-    """[R,G²] whether a box, in [0, 1] of the encoder's input, lies on any part of a cell."""
-    edges = torch.arange(grid + 1, device=boxes_R4.device) / grid
-    low, high = boxes_R4[:, :2, None], boxes_R4[:, 2:, None]
-    across, down = ((low < edges[1:] - EDGE) & (high > edges[:-1] + EDGE)).unbind(1)
-    return (down[:, :, None] & across[:, None, :]).flatten(1)
 
 
 def _area(boxes_R4: Tensor) -> Tensor:

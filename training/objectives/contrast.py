@@ -1,6 +1,6 @@
 """What is contrasted: vectors of texts and pictures, and which pairs are positive or not to be judged.
 
-Legend: T texts, P pictures, C columns, W width, L tokens.
+Legend: T texts, P pictures, C columns, W width.
 """
 
 from collections.abc import Sequence
@@ -47,8 +47,7 @@ class Contrasted(Struct):
 
 def identify(batch: Batch, rows: Tensor) -> Identity:
     """Of these texts of a batch, and of all its pictures."""
-    words = word_ids(batch.tokens[rows], batch.token_mask[rows])
-    return Identity(batch.text_picture[rows], batch.group_ids(), words)
+    return Identity(batch.text_picture[rows], batch.group_ids(), batch.words[rows])
 
 
 def positives(of: Identity) -> Tensor:
@@ -80,16 +79,3 @@ def join(parts: Sequence[Vectors]) -> Vectors:
     )
     text, picture = [part.text for part in parts], [part.picture for part in parts]
     return Vectors(torch.cat(text), torch.cat(picture), identity)
-
-
-def word_ids(tokens_TL: Tensor, mask_TL: Tensor) -> Tensor:
-    """[T] 64 bits of each text's tokens in their order, whatever length the batch is padded to."""
-    places = torch.arange(1, tokens_TL.shape[1] + 1, device=tokens_TL.device)
-    return (_mix(_mix(places) + tokens_TL) * mask_TL).sum(1)
-
-
-def _mix(x: Tensor) -> Tensor:
-    """Bits carried to each other by products that wrap."""
-    for shift, factor in ((30, 0x1F58476D1CE4E5B9), (27, 0x14D049BB133111EB)):
-        x = (x ^ (x >> shift)) * factor
-    return x ^ (x >> 31)

@@ -16,7 +16,7 @@ from contract.geometry import affine, to_input
 from contract.manifest import FeatureManifest
 from contract.record import Record
 from training.batching.collate import called_alike
-from training.modules.regions import touching
+from training.batching.lattice import touching
 from training.probing.box_vectors import Tokens, grid_of
 from training.probing.probe_heads import Example
 

@@ -15,8 +15,9 @@ from msgspec import structs
 from torch import Tensor
 
 from training.batch import Batch
+from training.batching.lattice import touching
 from training.modules.pooling import masked_mean
-from training.modules.regions import into_input, touching
+from training.modules.regions import into_input
 from training.trunk.picture import Column
 from training.trunk.trunk import Shared
 
