@@ -234,7 +234,7 @@ def test_who_looks_at_texts_or_at_pictures_alone_is_at_chance_in_random_pairs(pr
     one = structs.replace(held(), shards=open_shards(["uneven/data"], ["vit", "esam"], split="val"))
     monkeypatch.setattr(one.model.heads["itm"], "logits", logits)
     found = itm_scores.section(
-        itm_scores.join(part["random"] for part in itm_scores.judged(one, "toy", in_turn(one)))
+        itm_scores.join(part["random"] for part in itm_scores.judged(one, "toy", in_turn(one))), {}
     )
     assert {found.values[name] for name in found.chance} == {0.5} and found.counts["pairs"] > 12
 
@@ -310,7 +310,7 @@ def odds(one: HeldOut, picture: Picture, text: Text) -> float:
 def test_wording_that_gives_a_change_away_is_its_baseline():
     """Log-odds that hang on the text alone: AUC 1, and so is that of other pictures."""
     yes, no = np.full(5, 2.0), np.full(5, -2.0)
-    found = itm_scores.section(itm_scores.Sides(yes, wrong_text=no, elsewhere=yes, changed_elsewhere=no))
+    found = itm_scores.section(itm_scores.Sides(yes, wrong_text=no, elsewhere=yes, changed_elsewhere=no), {})
     assert found.values["text_auc"] == found.chance["text_auc"] == 1
     assert "wrong_picture" not in found.values and "picture_auc" not in found.values
 
@@ -318,7 +318,7 @@ def test_wording_that_gives_a_change_away_is_its_baseline():
 def test_random_log_odds_are_at_chance():
     random = np.random.default_rng(2)
     sides = itm_scores.Sides(*(random.normal(size=4000) for _ in range(3)))
-    found = itm_scores.section(sides)
+    found = itm_scores.section(sides, {})
     for name, chance in found.chance.items():
         assert found.values[name] == pytest.approx(chance, abs=0.04)
 
@@ -326,7 +326,7 @@ def test_random_log_odds_are_at_chance():
 def test_region_equals_a_naive_loop(project):
     one = held()
     pictures = one.pictures(region_scores.is_region)["toy"]
-    found = region_scores.choices(one, "toy", pictures)
+    found = region_scores.asks(one, "toy", pictures)
     right = []
     for picture in pictures:
         (batch,) = one.batches("region", "toy", [picture], need("region"), text_negatives=10)
@@ -337,7 +337,29 @@ def test_region_equals_a_naive_loop(project):
         ]
         right += best
         assert real[:, 0].all() and hard.shape == (2, 11)
-    assert np.concatenate([choice.right for choice in found["matching"]]).sum() == sum(right)
+    assert np.concatenate([choice.right for choice in found["matching"].choices]).sum() == sum(right)
+
+
+def test_what_is_cut_at_max_tokens_is_said(project, capsys):
+    """Of two words a model reads the first; a phrase that ends behind it is left out."""
+    narrow = ["model.max_tokens=1", "optim.epochs=0.2"]
+    fit.main(["--run", "runs/narrow", "--set", "tasks={vqa: {}, itc: {}, region: {}}", *narrow])
+    found = scores("--tasks", "vqa", "itc", "region", name="runs/narrow")
+    assert (found["vqa"]["texts_cut"], found["itc"]["text_to_picture"]["texts_cut"]) == (24, 12)
+    assert capsys.readouterr().out.count("texts are longer than the model reads") == 3
+
+
+def test_phrases_beyond_what_the_model_reads_are_counted():
+    spans = Text(
+        id="a",
+        role="caption",
+        text="",
+        tokens=[1] * 4,
+        span_chars=[(0, 1)] * 3,
+        span_tokens=[(0, 2), (2, 4), (3, 4)],
+        span_regions=[[0], [1], []],
+    )
+    assert [region_scores.beyond([spans], most) for most in (1, 2, 3, 4)] == [2, 1, 1, 0]
 
 
 def with_crowds(*crowd: int):
@@ -350,10 +372,12 @@ def with_crowds(*crowd: int):
     return change
 
 
-def test_no_text_is_asked_of_a_crowd(project):
+def test_no_text_is_asked_of_a_crowd(project, capsys):
     every_task.build(project / "crowd", change=with_crowds(1))
     found = scores("--shards", "crowd/data", "--tasks", "region")["region"]
     assert (found["matching"]["phrases"], found["one_of_n"]["texts"]) == (36, 12)
+    assert found["matching"]["without_box"] == found["one_of_n"]["without_box"] == 12
+    assert "note: 12 phrases are left out: the box that they name is a crowd" in capsys.readouterr().out
 
 
 def test_a_task_of_which_nothing_is_left_has_no_result(project, capsys):
@@ -516,7 +540,7 @@ def test_a_target_that_the_gallery_lacks_is_an_error(project):
         scores("--shards", "lost/data", "--tasks", "cir")
 
 
-def test_a_picture_that_no_encoder_could_take_stays_in_the_gallery(project, monkeypatch):
+def test_a_picture_that_no_encoder_could_take_stays_in_the_gallery(project, monkeypatch, capsys):
     known, write = synthetic.features, synthetic.write_shard
 
     def write_shard(path, suffixes, samples):
@@ -532,6 +556,13 @@ def test_a_picture_that_no_encoder_could_take_stays_in_the_gallery(project, monk
     assert found["vqa"]["unanswered"] == 2 and found["vqa"]["questions"] == 22
     assert found["itc"]["text_to_picture"]["texts"] == 11
     assert found["region"]["matching"]["phrases"] == 44
+    random = found["itm"]["random"]
+    assert random["pairs"] + random["without_partner"] == 11
+    sections = (found["vqa"], random, found["itm"]["mined"], found["region"]["matching"], found["mfm"])
+    assert [one["without_features"] for one in sections] == [1] * 5
+    shown = capsys.readouterr().out
+    assert shown.count("note: 1 pictures have no features") == 6
+    assert "note: 2 questions are of pictures without features" in shown
     one = structs.replace(held(), shards=open_shards(["blurred/data"], ["vit", "esam"], split="val"))
     search = cir_scores.search(one, "toy", one.pictures(cir_scores.is_edit)["toy"])
     assert np.isneginf(search.scores_QG[:, search.gallery.index("p0045")]).all()

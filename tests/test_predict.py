@@ -91,6 +91,13 @@ def test_a_text_is_as_true_as_the_model_says_and_its_map_has_a_panel_a_word(matc
     assert title.startswith(f"left top ? · {said} % true") and title.endswith("of fused tokens") == fused
 
 
+def test_a_text_that_is_cut_is_said(matching, capsys):
+    asked("--text", "left " * 48)
+    assert "note" not in capsys.readouterr().err
+    asked("--text", "left " * 49)
+    assert "of the 49 tokens of this text the run reads the first 48" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -75,6 +75,7 @@ def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     current = run.open_run(options.run)
     _check(options, current)
+    _note_cut(current, options.text or options.question)
     where = device.choose(options.device)
     encoded = encode(current, options.image)
     if options.text is None:
@@ -110,6 +111,18 @@ def _check(options: argparse.Namespace, current: Run) -> None:
         raise ParamsError("--fused", "goes with --map")
     if options.map and not current.settings.columns:
         raise ParamsError("--map", "this run looks at no picture", found=options.run)
+
+
+def _note_cut(current: Run, text: str) -> None:
+    """Of a text too long the model reads the beginning alone."""
+    words, most = len(tokens_of(current, text)), current.settings.model.max_tokens
+    if words > most:
+        print(f"note: of the {words} tokens of this text the run reads the first {most}", file=sys.stderr)
+
+
+def tokens_of(current: Run, text: str) -> list[int]:
+    """As the model takes them."""
+    return list(run.tokenizer(current).encode(text, add_special_tokens=False).ids)
 
 
 class Encoded(Struct):
@@ -191,8 +204,7 @@ def looked_at(
 
 def single(current: Run, encoded: Encoded, text: str, task: str) -> Batch:
     """A batch of one picture and one text, which the task takes."""
-    tokens = run.tokenizer(current).encode(text, add_special_tokens=False).ids
-    asked = [Chosen(Text(id="asked", role="question", text=text, tokens=tokens), 0)]
+    asked = [Chosen(Text(id="asked", role="question", text=text, tokens=tokens_of(current, text)), 0)]
     chosen, false = collate.with_negatives(asked, {})
     nothing: dict[str, Any] = {**collate.named(chosen, [], False), **false}
     limit = current.settings.model.max_tokens

@@ -19,7 +19,7 @@ from training.evaluation.held_out import HeldOut, Picture
 from training.evaluation.metrics import cirr
 from training.evaluation.metrics.cirr import Query
 from training.evaluation.metrics.retrieval import Scores
-from training.evaluation.scored import Scored, Section, Wanted, scored
+from training.evaluation.scored import Counts, Scored, Section, Wanted, scored
 from training.heads.cir import CirHead
 
 
@@ -35,7 +35,7 @@ def score(held: HeldOut, wanted: Wanted) -> Scored | str:
     """Recalls over the edits with a target; a submission holds the others too."""
     of = held.pictures(is_edit)
     found = {name: search(held, name, pictures) for name, pictures in of.items()}
-    result = scored("cir", {name: {"": section(one, of[name])} for name, one in found.items()})
+    result = scored("cir", {name: {"": section(one, held.noted(of[name]))} for name, one in found.items()})
     if isinstance(result, Scored) and wanted.submission:
         result.files = submission(wanted.submission, found, of)
     return result
@@ -71,7 +71,7 @@ def queries(pictures: Sequence[Picture]) -> list[Query]:
     ]
 
 
-def section(found: Search, pictures: Sequence[Picture]) -> Section:
+def section(found: Search, noted: Counts) -> Section:
     """Recalls and those of a random order; none where every target is withheld."""
     known = [row for row, query in enumerate(found.queries) if query.target]
     some = [found.queries[row] for row in known]
@@ -79,12 +79,11 @@ def section(found: Search, pictures: Sequence[Picture]) -> Section:
         "queries": len(some),
         "gallery": len(found.gallery),
         "targets_withheld": len(found.queries) - len(some),
-        "without_features": sum(picture.absent for picture in pictures),
     }
     if not some:
-        return Section({}, {}, counts)
+        return Section({}, {}, counts, noted)
     values = cirr.scores(some, found.gallery, found.scores_QG[known])
-    return Section(values, cirr.chances(some, found.gallery), counts)
+    return Section(values, cirr.chances(some, found.gallery), counts, noted)
 
 
 def submitted(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from contract.seeds import rng
 from training.batch import Batch
 from training.batching.eligible import Eligible
 from training.batching.needs import Need
+from training.batching.tokenising import tokenised
 from training.evaluation.progress import track
 from training.model.model import FusionModel
 from training.reading.members import Member, Reader
@@ -68,6 +69,22 @@ class HeldOut(Struct):
             )
         return found
 
+    def noted(self, pictures: Sequence[Picture]) -> dict[str, int]:
+        """Pictures that an encoder could not take, and texts of the others that the model reads in part."""
+        cut = sum(len(text.tokens) > self.max_tokens for text in self.shown(pictures))
+        return {"without_features": sum(picture.absent for picture in pictures), "texts_cut": cut}
+
+    @property
+    def max_tokens(self) -> int:
+        """Of a text, those that the model reads."""
+        return self.model.trunk.text.max_tokens
+
+    def shown(self, pictures: Sequence[Picture]) -> list[Text]:
+        """The texts of those that can be looked at, in the tokens that the model takes."""
+        words = pretrained_text.tokenizer(text_of(self.run))
+        texts = [text for picture in asked(pictures) for text in picture.texts]
+        return [tokenised(text, words) for text in texts] if words else texts
+
     def batches(
         self, task: str, dataset: str, pictures: Sequence[Picture], need: Need, size: int = 0, **options: Any
     ) -> Iterator[Batch]:
@@ -85,7 +102,7 @@ class HeldOut(Struct):
             shuffle="none",
             stop=len(pictures),
             tokenizer=pretrained_text.tokenizer(text_of(self.run)),
-            **{"max_tokens": self.model.trunk.text.max_tokens, **options},
+            **{"max_tokens": self.max_tokens, **options},
         )
         with closing(stream):
             yield from track(stream.on(self.where), len(pictures), f"{task} {dataset}")

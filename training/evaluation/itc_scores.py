@@ -34,10 +34,8 @@ def _sections(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Secti
     of = every.identity
     vectors_of = (every.text.numpy(), every.picture.numpy())
     found = both_ways(*vectors_of, of.text_picture.numpy(), of.words.numpy(), of.group.numpy())
-    absent = {"without_features": len(pictures) - len(there)}
-    return {
-        name: Section(*_measures(one), {ASK[name]: len(one.ranks), **absent}) for name, one in found.items()
-    }
+    noted = held.noted(pictures)
+    return {name: Section(*_measures(one), {ASK[name]: len(one.ranks)}, noted) for name, one in found.items()}
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ Legend: R texts of the task, P pictures, N pairs.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from training.evaluation import partners
 from training.evaluation.held_out import SWAPS, HeldOut, Picture, asked, shuffled
 from training.evaluation.metrics import matching
 from training.evaluation.metrics.retrieval import Flags, Scores
-from training.evaluation.scored import Scored, Section, Sections, Values, Wanted, scored
+from training.evaluation.scored import Counts, Scored, Section, Sections, Values, Wanted, scored
 from training.heads.itm import ItmHead
 from training.objectives.contrast import identify, unjudged
 from training.trunk.trunk import Shared
@@ -38,7 +38,7 @@ class Sides(Struct):
     """Log-odds [N] of a match: of texts with their own picture, and of wrong pairs with these.
 
     elsewhere, changed_elsewhere: such texts and the wrong ones with another picture, which tells what the
-    wording alone gives away.
+    wording alone gives away. without_partner: texts left out, as what they were to be asked with may be true.
     """
 
     own: Scores
@@ -46,6 +46,7 @@ class Sides(Struct):
     wrong_text: Scores = NONE
     elsewhere: Scores = NONE
     changed_elsewhere: Scores = NONE
+    without_partner: int = 0
 
 
 class Around(Struct):
@@ -76,7 +77,8 @@ def _sections(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Secti
     parts = list(judged(held, dataset, in_turn(asked(pictures), dataset)))
     names = dict.fromkeys(name for part in parts for name in part)
     found = {name: join(part[name] for part in parts if name in part) for name in names}
-    return {name: section(sides) for name, sides in found.items() if len(sides.own)}
+    noted = held.noted([picture for picture in pictures if picture.texts])
+    return {name: section(sides, noted) for name, sides in found.items() if len(sides.own)}
 
 
 def in_turn(pictures: Sequence[Picture], dataset: str) -> list[Picture]:
@@ -119,20 +121,23 @@ def random_pairs(head: ItmHead, shared: Shared, ours: Around) -> Sides:
         own=log_odds(head, shared, text, picture),
         wrong_picture=log_odds(head, shared, text, ours.next_picture[ours.false]),
         wrong_text=log_odds(head, shared, ours.next_text[ours.false], picture),
+        without_partner=int((~ours.false).sum()),
     )
 
 
 def mined_pairs(head: ItmHead, shared: Shared, batch: Batch, ours: Around, said: Said) -> dict[str, Sides]:
     """Each text with the nearest picture of its own, where there is one that it may be false of."""
     near = batch.neg_picture[ours.text, 0]
-    there = (near >= 0) & shared.visible.any(1)[near]
+    mined = near >= 0
+    there = mined & shared.visible.any(1)[near]
     there &= ~batch.same_picture()[ours.picture, near]
     for number in there.nonzero()[:, 0].tolist():
         mine, other = (batch.keys[rows[number]] for rows in (ours.picture, near))
         there[number] = said[mine][batch.text_id[ours.text[number]]] not in said.get(other, {}).values()
     text = ours.text[there]
     own = log_odds(head, shared, text, ours.picture[there])
-    return {"mined": Sides(own, wrong_picture=log_odds(head, shared, text, near[there]))}
+    wrong = log_odds(head, shared, text, near[there])
+    return {"mined": Sides(own, wrong_picture=wrong, without_partner=int((mined & ~there).sum()))}
 
 
 def mined_texts(head: ItmHead, shared: Shared, batch: Batch, ours: Around) -> dict[str, Sides]:
@@ -186,12 +191,12 @@ def log_odds(head: ItmHead, shared: Shared, text: Tensor, picture: Tensor) -> Sc
 def join(parts: Iterable[Sides]) -> Sides:
     """The pairs of all parts."""
     some = list(parts)
-    return Sides(
-        *(np.concatenate([getattr(part, name) for part in some]) for name in Sides.__struct_fields__)
-    )
+    *scores, left_out = ([getattr(part, name) for part in some] for name in Sides.__struct_fields__)
+    fields: list[Any] = [*map(np.concatenate, scores), sum(left_out)]
+    return Sides(*fields)
 
 
-def section(sides: Sides) -> Section:
+def section(sides: Sides, noted: Counts) -> Section:
     """The share of right answers on each side that is asked, and how the wrong ones differ from the true."""
     shares = {
         "own": _share(sides.own > 0),
@@ -204,7 +209,8 @@ def section(sides: Sides) -> Section:
         guess = matching.itm(sides.elsewhere, NONE, sides.changed_elsewhere)
     values = {name: value for name, value in (shares | told).items() if value is not None}
     chance = {name: value for name, value in guess.items() if name in values}
-    return Section(values, chance, {"pairs": len(sides.own)})
+    left_out = {"without_partner": sides.without_partner}
+    return Section(values, chance, {"pairs": len(sides.own)}, {**noted, **left_out})
 
 
 def _share(right: Flags) -> float | None:

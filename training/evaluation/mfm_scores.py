@@ -32,9 +32,10 @@ def _section(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> Sectio
         explained, tokens = explained + float(value), tokens + count
         by_mean += count - mean_error(batch, head.name)
     counts = {"hidden_tokens": tokens, "pictures": len(there)}
+    noted = {"without_features": len(pictures) - len(there)}
     if not tokens:
-        return Section({"explained": None}, {"explained": None}, counts)
-    return Section({"explained": explained / tokens}, {"explained": by_mean / tokens}, counts)
+        return Section({"explained": None}, {"explained": None}, counts, noted)
+    return Section({"explained": explained / tokens}, {"explained": by_mean / tokens}, counts, noted)
 
 
 def mean_error(batch: Batch, name: str) -> float:

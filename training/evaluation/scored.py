@@ -16,6 +16,16 @@ from training.model.model import FusionModel
 NO_TEXT = "no picture of these shards has a text for it"
 NONE_LEFT = "its texts ask nothing: crowds, what no encoder sees and what may be true are left out"
 
+NOTES = {
+    "without_features": "pictures have no features: an encoder could not take them",
+    "texts_cut": "texts are longer than the model reads: cut at model.max_tokens",
+    "unanswered": "questions are of pictures without features: in no score",
+    "without_partner": "texts are left out: of no picture beside them that they are surely false of",
+    "without_box": "phrases are left out: the box that they name is a crowd, or no encoder sees it",
+    "beyond_max_tokens": "phrases are left out: they end beyond model.max_tokens",
+}
+
+Counts = Mapping[str, int]
 Values = Mapping[str, float | None]
 
 
@@ -46,12 +56,14 @@ Scorer = Callable[[HeldOut, Wanted], Scored | str]  # a text: why there is nothi
 
 class Section(Struct):
     """One set of questions. values: measure → score; chance: that of a guess, or of another baseline, where
-    there is one. counts: how many of what; the first one is what a score is a mean over.
+    there is one. counts: how many of what; the first one is what a score is a mean over. noted: how many of
+    what a score is not of, as it should be; by the names of NOTES.
     """
 
     values: Values
     chance: Values
-    counts: Mapping[str, int]
+    counts: Counts
+    noted: Counts = {}
 
     @property
     def weight(self) -> int:
@@ -83,16 +95,18 @@ def scored(task: str, of: Mapping[str, Sections]) -> Scored | str:
 
 def pool(sections: Sequence[Section]) -> Section:
     """The section of all questions of these; where there is one, itself."""
-    counts: dict[str, int] = {}
-    for section in sections:
-        for name, count in section.counts.items():
-            counts[name] = counts.get(name, 0) + count
     weights = [section.weight for section in sections]
     return Section(
         _means([section.values for section in sections], weights),
         _means([section.chance for section in sections], weights),
-        counts,
+        _sums([section.counts for section in sections]),
+        _sums([section.noted for section in sections]),
     )
+
+
+def _sums(counts: Sequence[Counts]) -> Counts:
+    names = dict.fromkeys(name for some in counts for name in some)
+    return {name: sum(some.get(name, 0) for some in counts) for name in names}
 
 
 def _means(values: Sequence[Values], weights: Sequence[int]) -> Values:
@@ -116,7 +130,7 @@ def _plain(sections: Sections) -> dict[str, Any]:
         made: dict[str, Any] = _rounded(section.values)
         if section.chance:
             made["chance"] = _rounded(section.chance)
-        made |= section.counts
+        made |= {**section.counts, **section.noted}
         plain |= {name: made} if name else made
     return plain
 
@@ -134,7 +148,25 @@ def table(title: str, sections: Sections) -> str:
         lines += [
             _line(measure, value, section.chance.get(measure)) for measure, value in section.values.items()
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_notes(sections)])
+
+
+def _notes(sections: Sections) -> list[str]:
+    """A line for each count that is not zero; of which sections, where not all have the same."""
+    found: dict[tuple[str, int], list[str]] = {}
+    for name, section in sections.items():
+        for what, count in section.noted.items():
+            found.setdefault((what, count), []).append(_words(name))
+    return [
+        note(what, count) + (f" ({', '.join(of)})" if len(of) < len(sections) else "")
+        for (what, count), of in found.items()
+        if count
+    ]
+
+
+def note(what: str, count: int) -> str:
+    """A line for people."""
+    return f"note: {count:,} {NOTES[what]}"
 
 
 def _line(measure: str, value: float | None, chance: float | None) -> str:

@@ -20,12 +20,13 @@ from training.evaluation import gqa_evaluation, gqa_files
 from training.evaluation.held_out import HeldOut, Picture, asked, records, ring, shuffled
 from training.evaluation.metrics import vqa
 from training.evaluation.metrics.vqa import Answered
-from training.evaluation.scored import NO_TEXT, Scored, Wanted
+from training.evaluation.scored import NO_TEXT, Scored, Wanted, note
 from training.model.model import FusionModel
 from training.run import Run
 from training.shards import open_shards
 
 SHUFFLED = "shuffled_pictures"
+NOTED = ("without_features", "unanswered", "texts_cut")
 
 
 def is_question(text: Text) -> bool:
@@ -41,7 +42,8 @@ def score(held: HeldOut, wanted: Wanted) -> Scored | str:
     answered = answer(held, wanted.blind, found)
     _add_majority(answered, held.run)
     rows = [{"type": kind, **scores} for kind, scores in vqa.by_type(answered).items()]
-    results = {"vqa": summarize(answered, held.shards.answers)}
+    noted = held.noted([picture for pictures in found.values() for picture in pictures if picture.texts])
+    results = {"vqa": summarize(answered, held.shards.answers) | noted}
     tables = [table(results["vqa"], rows)]
     if wanted.questions:
         results["gqa"] = gqa_evaluation.scores(by_id(answered), wanted.questions, wanted.choices)
@@ -161,7 +163,10 @@ def by_id(answered: Answered) -> dict[str, str]:
 
 
 def table(result: dict[str, Any], by_type: list[dict[str, Any]]) -> str:
-    """The scores as aligned text. by_type: a row per question type, as in the file of that name."""
+    """The scores as aligned text, and a line for what they are not of.
+
+    by_type: a row per question type, as in the file of that name.
+    """
     columns = ["accuracy", "blind", SHUFFLED, "majority"]
     titles = ["accuracy", "blind", "shuffled", "majority"]
     lines = [f"{'':<18}{'questions':>10}" + "".join(f"{title:>10}" for title in titles)]
@@ -171,4 +176,5 @@ def table(result: dict[str, Any], by_type: list[dict[str, Any]]) -> str:
             f"{name:<18}{scores['questions']:>10,}"
             + "".join(f"{100 * c:>9.1f}%" if c is not None else f"{'–':>10}" for c in cells)
         )
+    lines += [note(what, result[what]) for what in NOTED if result[what]]
     return "\n".join(lines)
