@@ -129,7 +129,8 @@ class Certificate(Strict):
 
 
 class NegativesManifest(Strict):
-    """`negatives/manifest.json`. searches: by "<dataset>/<split>/pictures" and "…/texts".
+    """`negatives/manifest.json`. searches: by "<dataset>/<split>/pictures" and "…/texts",
+    or "…/texts/<role>" where texts have several.
 
     text_encoder: as params.yaml names it. text_weights: sha256 of its weights, "" for TF-IDF.
     """

@@ -271,6 +271,24 @@ def test_the_development_part_is_asked_with_what_was_mined_from_either(apart):
     assert {held_out(key) for key in texts} == {held_out(key) for key in pictures} == {True, False}
 
 
+def test_a_text_beside_mined_ones_keeps_its_words_and_another_is_changed(shards):
+    """Else the change would tell the true text from the wrong ones."""
+    opened = open_shards([str(shards / "data")], ["vit", "esam"])
+    unknown = synthetic.WORDS.index("[UNK]")
+    stream = Stream(
+        opened,
+        ["itm"],
+        batch=40,
+        near_texts=1,
+        stop=40,
+        change=lambda text, _key, _epoch: structs.replace(text, tokens=[unknown]),
+    )
+    (batch,) = stream
+    own = batch.rows["itm"]
+    kept, mined = batch.tokens[own, 0] != unknown, batch.near_text[own, 0] >= 0
+    assert torch.equal(kept, mined) and 0 < stream.planner.reworded == int((~mined).sum()) < len(own)
+
+
 def test_only_a_task_that_draws_them_has_mined_texts(shards):
     opened = open_shards([str(shards / "data")], ["vit", "esam"])
     batch = next(iter(Stream(opened, ["itc"], batch=16, near_texts=2)))

@@ -10,6 +10,7 @@ import synthetic
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from synthetic_tasks import mirrored, quadrant, tokens
 
 from contract.errors import MismatchError, ParamsError, ShardError
@@ -108,6 +109,34 @@ def test_by_and_by_every_change_of_a_text_is_shown(folder):
             for row in batch.swapped[text][batch.swapped[text] >= 0].tolist():
                 seen.setdefault(batch.text_id[text], set()).add(KINDS[batch.kind[row]])
     assert seen and all(kinds == {"side", "object"} for kinds in seen.values())
+
+
+def test_a_text_that_is_shown_every_other_epoch_meets_all_that_is_false_too(tmp_path):
+    """Of two texts a picture each epoch shows one: what goes by epochs would show it the same every time."""
+
+    def with_two(number: int, record: Record) -> Record:
+        statements.stated(number, record)
+        record.texts.append(structs.replace(record.texts[-1], id=f"{number}-again"))
+        return record
+
+    def false(record: Record) -> dict[str, TextNegatives]:
+        number = int(record.id[1:])
+        changed = [NegText(said, tokens(said), "object") for said in ("left", "right")]
+        near = Near(
+            ["p0000"] * 2, ["a", "b"], [0.9, 0.8], ["top", "bottom"], [tokens("top"), tokens("bottom")]
+        )
+        return {f"{number}-{name}": TextNegatives(near, changed) for name in ("where", "again")}
+
+    synthetic.build(tmp_path, train=8, change=with_two, false=false)
+    seen: dict[tuple[str, str], list[int]] = {}
+    options = {"texts_per_image": 1, "swaps": 1, "near_texts": 1}
+    for batch in batches(tmp_path, count=4, size=8, **options):  # an epoch each
+        for text in batch.rows["itm"].tolist():
+            for name, rows in (("swapped", batch.swapped), ("near", batch.near_text)):
+                seen.setdefault((batch.text_id[text], name), []).append(int(batch.tokens[rows[text, 0], 0]))
+    assert len(seen) == 8 * 2 * 2
+    for (_, name), words in seen.items():
+        assert sorted(words) == sorted(tokens("left right" if name == "swapped" else "top bottom"))
 
 
 def test_only_texts_of_a_task_that_asks_have_changed_ones(folder):

@@ -174,6 +174,24 @@ def test_the_tokens_of_a_swap_spell_its_text(annotated_texts: Path) -> None:
         assert spelled.replace(" ", "") == swap.text.lower().replace(" ", "")
 
 
+def test_a_text_is_near_to_texts_of_its_own_role_and_true_whatever_the_role(annotated_texts: Path) -> None:
+    texts = [
+        by_hand.text("a", "1", "caption", "A cube of metal."),
+        by_hand.text("b", "1", "phrase", "cube of wood"),
+        by_hand.text("c", "10", "caption", "A cube of wood."),  # true of "1": b says it
+        by_hand.text("d", "10", "caption", "A cube of glass."),
+        by_hand.text("e", "10", "phrase", "cube of metal"),  # true of "1": a says it
+        by_hand.text("f", "10", "phrase", "cube of stone"),
+    ]
+    by_hand.table(annotated_texts / "spans/gqa/texts.parquet", texts, by_hand.TEXT)
+    negatives.run(ARGS)
+    near = {name: one.near.text for held in load("gqa-000").values() for name, one in held.texts.items()}
+    assert near == {"a": ["d"], "b": ["f"]}  # of "10" all is true that is said of "1", by c and e
+    searches = manifest.load(Path("negatives"), NegativesManifest).searches
+    found = {name: one.vectors for name, one in searches.items() if name.startswith("gqa/train/texts")}
+    assert found == {"gqa/train/texts/caption": 3, "gqa/train/texts/phrase": 3}
+
+
 def test_an_edit_gets_the_members_of_its_set_but_the_target(annotated_texts: Path) -> None:
     negatives.run(ARGS)
     near = load("cirr-000")["a-img0"].texts["5"].near

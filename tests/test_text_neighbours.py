@@ -10,16 +10,27 @@ from contract.params import Selection, TextSelection
 from data_pipeline.negatives import tfidf
 from data_pipeline.negatives.neighbours import NONE, Found, nearest
 from data_pipeline.negatives.selection import order
-from data_pipeline.negatives.text_neighbours import Sentences, candidates, draws, sentences, weights
+from data_pipeline.negatives.text_neighbours import (
+    Sentences,
+    candidates,
+    draws,
+    known_true,
+    sentences,
+    weights,
+)
 from data_pipeline.negatives.wording import plain
 
 some_words = st.lists(st.sampled_from(["red", "ball", "cube", "on", "left"]), min_size=1, max_size=6)
 
 
-def table(*rows: tuple[str, str, str]) -> pl.DataFrame:
+def table(*rows: tuple[str, str, str], role: str = "statement") -> pl.DataFrame:
     """(group, text id, content)."""
+    alike = {"role": role}
     return pl.DataFrame(
-        [{"text": name, "key": f"k{group}", "group": group, "content": said} for group, name, said in rows]
+        [
+            {"text": name, "key": f"k{group}", "group": group, "content": said, **alike}
+            for group, name, said in rows
+        ]
     )
 
 
@@ -91,6 +102,27 @@ def test_an_answer_that_the_group_has_is_no_negative() -> None:
     assert ids == ["3"] and counts["same_answer"] == 1
     other = questions.with_columns(answer=pl.Series(["red", "blue"]))
     assert sorted(named(sentences(texts, other), "1.full")[0]) == ["2.full", "3"]
+
+
+def test_what_is_said_in_two_roles_is_two_texts_and_true_in_either() -> None:
+    captions = table(("g1", "a", "a red ball"), ("g2", "b", "a blue ball"), ("g3", "c", "a ball"))
+    phrases = table(("g2", "d", "the ball"), ("g1", "e", "blue ball!"), role="phrase")
+    found = sentences(pl.concat([captions, phrases]), asked())
+    assert found.different == ["a red ball", "a blue ball", "a ball", "the ball", "blue ball!"]
+    assert {role: rows.tolist() for role, rows in found.of_role.items()} == {
+        "phrase": [3, 4],
+        "statement": [0, 1, 2],
+    }
+    true = known_true(found, np.arange(5), np.tile(np.arange(5), (5, 1)))["same_picture"]
+    assert true[0].tolist() == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]  # g1: "a red ball", and "blue ball" as a phrase
+    assert true[1].tolist() == [False, True, True, True, True]
+    assert true[2].tolist() == [False, False, True, True, False]
 
 
 def test_texts_without_words_are_left_out() -> None:
@@ -171,6 +203,29 @@ def named_first(strategy: str) -> np.ndarray:
     random, everything = np.random.default_rng(1), np.arange(200)
     left, _ = candidates(said, found, everything, settings, random, weights(said, found))
     return np.bincount(left.rows[:, 0], minlength=200)
+
+
+def often(times: int, others: int) -> Sentences:
+    """A text that many pictures have, and others of one picture each."""
+    many = [(f"g{n}", f"t{n}", "word") for n in range(times)]
+    return sentences(table(*many, *((f"h{n}", f"u{n}", f"word{n}") for n in range(others))), asked())
+
+
+def test_a_text_that_is_said_often_is_named_as_much_more_often() -> None:
+    """Of 20 pictures it is true, of one each of the others: its words tell no more than theirs."""
+    said = often(times=20, others=200)
+    others = np.array([[n for n in range(201) if n != of] for of in range(201)])
+    found, random = Found(others, np.ones(others.shape)), np.random.default_rng(0)
+    everyone, settings = np.tile(np.arange(220), 20), TextSelection(range_max=200)
+    left, _ = candidates(said, found, everyone, settings, random, weights(said, found))
+    first = np.bincount(said.said[left.rows[:, 0]], minlength=201)
+    assert first[0] / first[1:].mean() == pytest.approx(20, rel=0.1)
+
+
+def test_a_neighbour_of_a_text_that_is_said_often_is_near_as_often() -> None:
+    """By hand: the second is near 20 times and once more, the first once and the last never."""
+    found = Found(np.array([[1, NONE], [NONE, NONE], [0, 1], [NONE, NONE]]), np.zeros((4, 2)))
+    assert weights(often(times=20, others=3), found).tolist() == [20, 1 / 21, 1, 1]
 
 
 def test_a_text_that_is_near_to_all_is_not_named_by_all() -> None:

@@ -15,7 +15,7 @@ from contract.seeds import rng
 from data_pipeline.negatives import image_sets, picture_column, text_neighbours, text_vectors
 from data_pipeline.negatives.image_sets import Edits
 from data_pipeline.negatives.margins import Margins, wanted
-from data_pipeline.negatives.neighbours import NONE, Found, Rows, Scores, Vectors
+from data_pipeline.negatives.neighbours import NONE, Found, Rows, Scores, Vectors, nothing
 from data_pipeline.negatives.picture_column import Column
 from data_pipeline.negatives.search import search
 from data_pipeline.negatives.shard_task import Done, Task
@@ -69,13 +69,13 @@ class MinedPictures:
 @dataclass(frozen=True)
 class MinedTexts:
     """Neighbours of the texts, and random ones beside. drawn: [T] a row of the texts, or NONE. weights: [U]
-    of the different texts, as `text_neighbours.weights` gives them.
+    of the different texts, as `text_neighbours.weights` gives them. certificates: as in the manifest.
     """
 
     sentences: Sentences
     found: Found
     weights: Scores
-    certificate: Certificate
+    certificates: dict[str, Certificate]
     drawn: Rows
     chances: Scores
     sampled: int
@@ -119,8 +119,7 @@ def mine_texts(
     sentences = text_neighbours.sentences(here.filter(pl.col("role").is_in(ROLES)), asked)
     what = f"texts of {place.name}"
     vectors_UD = text_vectors.vectors(encoder, sentences.different, workers, what)
-    alone_U = np.arange(len(vectors_UD))
-    found, certificate = search(what, vectors_UD, alone_U, settings.text.range_max, settings)
+    found, certificates = _neighbours(place, vectors_UD, sentences.of_role, settings)
     random, count = place.random("draws"), len(sentences.said)
     sampled = np.sort(random.permutation(count)[:DRAWN])
     rows, chances, known = text_neighbours.draws(sentences, vectors_UD, sampled, random)
@@ -130,7 +129,7 @@ def mine_texts(
         sentences=sentences,
         found=found,
         weights=text_neighbours.weights(sentences, found),
-        certificate=certificate,
+        certificates=certificates,
         drawn=drawn,
         chances=chances,
         sampled=len(sampled),
@@ -139,6 +138,20 @@ def mine_texts(
         given=int(here["negatives"].list.len().sum()),
         margins=_margins(column, sentences, vectors_UD, settings.text),
     )
+
+
+def _neighbours(
+    place: Place, vectors_UD: Vectors, of_role: dict[str, Rows], settings: NegativesParams
+) -> tuple[Found, dict[str, Certificate]]:
+    """Of each of the different texts among those of its role, and how each role was searched."""
+    found, certificates = nothing(len(vectors_UD), settings.text.range_max), {}
+    for role, rows in (of_role or {"": np.arange(0)}).items():
+        name = f"{place.name}/texts" + f"/{role}" * (len(of_role) > 1)
+        alone, wanted = np.arange(len(rows)), settings.text.range_max
+        near, certificates[name] = search(name, vectors_UD[rows], alone, wanted, settings)
+        found.rows[rows] = np.append(rows, NONE)[near.rows]  # the last for NONE, which is -1
+        found.cosines[rows] = near.cosines
+    return found, certificates
 
 
 def _margins(

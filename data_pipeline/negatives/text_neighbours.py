@@ -1,11 +1,12 @@
 """Texts of other pictures that are like a text and do not hold of its picture, as far as the tables say.
 
-Legend: T texts, U different texts ("plain" forms), K neighbours of each, P (text, neighbour) pairs.
+Legend: T texts, U different texts ("plain" forms in a role), K neighbours of each, P (text, neighbour) pairs.
 
-Texts that say the same are one: neighbours are sought among the different ones, and one of the texts that
-say it is named, drawn at random. A neighbour is known to be true of the anchor's picture where a text of
-the same group of pictures says the same ("same_picture"), or where the neighbour answers a question
-somewhere, and the anchor's group has that question with that answer ("same_answer").
+Texts of one role that say the same are one: neighbours are sought among the different ones of the role, for
+a phrase among captions could be told by what it is; and one of the texts that say it is named, drawn at
+random. A neighbour is known to be true of the anchor's picture where a text of the same group of pictures
+says the same, in any role ("same_picture"), or where the neighbour answers a question somewhere, and the
+anchor's group has that question with that answer ("same_answer").
 """
 
 from collections import Counter
@@ -27,15 +28,18 @@ FULL = ".full"  # ends the id of a statement that is a question's full answer
 class Sentences(Struct):
     """The texts of a dataset and split that get neighbours.
 
-    table: text, key, content, said. different: one content per plain form. said: [T] its number; sayers:
-    rows ordered by what they say, those of u between edges[u] and edges[u + 1]. true_pairs, fact_pairs:
-    group · U + said, and group · F + fact, each sorted and once; facts of u: facts[fact_edges[u] : …].
+    table: text, key, role, content, … different: one content per plain form and role; said: [T] its number;
+    of_role: those of each role, ascending; form: [U] equal for those that say the same. sayers: rows ordered
+    by what they say, those of u between edges[u] and edges[u + 1]. true_pairs, fact_pairs: group · U + form,
+    and group · F + fact, each sorted and once; facts of a form: facts[fact_edges[form] : …].
     """
 
     table: pl.DataFrame
     groups: Rows
     different: list[str]
     said: Rows
+    of_role: dict[str, Rows]
+    form: Rows
     sayers: Rows
     edges: Rows
     true_pairs: Rows
@@ -66,11 +70,14 @@ def among(others: Rows, rows: Rows) -> Rows:
 
 
 def sentences(texts: pl.DataFrame, questions: pl.DataFrame) -> Sentences:
-    """texts: text, key, group, content. questions: text (id), group, content, answer."""
+    """texts: text, key, group, role, content. questions: text (id), group, content, answer."""
     forms = pl.Series("plain", [plain(content) for content in texts["content"]], pl.String)
     table = texts.with_columns(forms).filter(pl.col("plain") != "")
-    first = table.group_by("plain", maintain_order=True).agg(pl.col("content").first())
-    said = _numbers(table["plain"], first["plain"])
+    table = table.with_columns(wording=pl.format("{}\n{}", "role", "plain"))
+    first = table.group_by("wording", maintain_order=True).agg(pl.col("role", "plain", "content").first())
+    said = _numbers(table["wording"], first["wording"])
+    form = _numbers(first["plain"], first["plain"].unique(maintain_order=True))
+    roles = first["role"].to_numpy()
     every = pl.concat([table["group"], questions["group"]]).unique(maintain_order=True)
     groups = _numbers(table["group"], every)
     facts = questions.select(
@@ -81,16 +88,18 @@ def sentences(texts: pl.DataFrame, questions: pl.DataFrame) -> Sentences:
         facts, left_on="question", right_on="text", how="left", maintain_order="left"
     )["fact"]
     known = fact_of_text.is_not_null().to_numpy()
-    stated = np.unique(said[known] * max(1, len(kinds)) + _numbers(fact_of_text.drop_nulls(), kinds))
+    stated = np.unique(form[said[known]] * max(1, len(kinds)) + _numbers(fact_of_text.drop_nulls(), kinds))
     count = max(1, len(kinds))
     return Sentences(
-        table=table.drop("plain", "group"),
+        table=table.drop("plain", "wording", "group"),
         groups=groups,
         different=first["content"].to_list(),
         said=said,
+        of_role={role: np.flatnonzero(roles == role) for role in sorted(set(roles))},
+        form=form,
         sayers=np.argsort(said, kind="stable"),
         edges=np.searchsorted(np.sort(said), np.arange(len(first) + 1)),
-        true_pairs=np.unique(groups * max(1, len(first)) + said),
+        true_pairs=np.unique(groups * max(1, len(first)) + form[said]),
         facts=stated % count,
         fact_edges=np.searchsorted(stated // count, np.arange(len(first) + 1)),
         fact_pairs=np.unique(_numbers(facts["group"], every) * count + _numbers(facts["fact"], kinds)),
@@ -152,19 +161,19 @@ def weights(sentences: Sentences, found: Found) -> Scores:
 def known_true(sentences: Sentences, anchors_A: Rows, near_AK: Rows) -> dict[str, Mask]:
     """Reason → [A,K], of the different texts near each anchor; NONE is none of them."""
     groups_AK = np.broadcast_to(sentences.groups[anchors_A, None], near_AK.shape)
-    there, near_AK = near_AK != NONE, np.maximum(near_AK, 0)
-    same = _holds(sentences.true_pairs, groups_AK * max(1, len(sentences.different)) + near_AK)
-    return {"same_picture": same & there, "same_answer": _answered(sentences, groups_AK, near_AK) & there}
+    there, form_AK = near_AK != NONE, sentences.form[np.maximum(near_AK, 0)]
+    same = _holds(sentences.true_pairs, groups_AK * max(1, len(sentences.different)) + form_AK)
+    return {"same_picture": same & there, "same_answer": _answered(sentences, groups_AK, form_AK) & there}
 
 
-def _answered(sentences: Sentences, groups_AK: Rows, near_AK: Rows) -> Mask:
+def _answered(sentences: Sentences, groups_AK: Rows, form_AK: Rows) -> Mask:
     """Whether a fact that the neighbour states is one of the anchor's group."""
-    starts, ends = sentences.fact_edges[near_AK].ravel(), sentences.fact_edges[near_AK + 1].ravel()
-    pair_P = np.repeat(np.arange(near_AK.size), ends - starts)
+    starts, ends = sentences.fact_edges[form_AK].ravel(), sentences.fact_edges[form_AK + 1].ravel()
+    pair_P = np.repeat(np.arange(form_AK.size), ends - starts)
     within_P = np.arange(len(pair_P)) - np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts)
     facts_P = sentences.facts[starts[pair_P] + within_P]
     hits_P = _holds(sentences.fact_pairs, groups_AK.ravel()[pair_P] * sentences.fact_count + facts_P)
-    return np.bincount(pair_P[hits_P], minlength=near_AK.size).astype(np.bool_).reshape(near_AK.shape)
+    return np.bincount(pair_P[hits_P], minlength=form_AK.size).astype(np.bool_).reshape(form_AK.shape)
 
 
 def _holds(sorted_values: Rows, asked: Rows) -> Mask:

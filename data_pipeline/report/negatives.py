@@ -19,7 +19,7 @@ MOST_EXAMPLES, MOST_NEAR = 12, 6
 
 
 class Mined(Struct):
-    """All but the examples. searches: by "<dataset>/<split>/pictures" and "…/texts"."""
+    """All but the examples. searches: as in the manifest."""
 
     searches: dict[str, Certificate]
     edges: list[float]

@@ -89,7 +89,7 @@ def _mine(
     done = list(run_tasks(write, tasks, settings.workers, label=f"negatives {place.name}"))
     return Mined(
         {one.shard: one.facts for one in done},
-        {f"{place.name}/pictures": near.certificate, f"{place.name}/texts": texts.certificate},
+        {f"{place.name}/pictures": near.certificate, **texts.certificates},
         mining.part(place, near, texts, filters, done),
         [
             *mining.picture_examples(place, near),
