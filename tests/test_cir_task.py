@@ -132,6 +132,16 @@ def test_the_shared_target_is_one_vector_and_the_papers_is_one_per_sample(batch)
     assert not torch.allclose(prompts[0], prompts[1])
 
 
+def test_the_shared_target_is_the_mean_of_the_learned_prompt(batch):
+    model, states = head(target="shared", rtc=0.0, align=1.0), shared(batch)
+    seen = referred(model, states, batch).double().mean(1).tolist()
+    wanted = model.prompt.double().mean(0).tolist()
+    apart = [(a - b) ** 2 for of_seen in seen for a, b in zip(of_seen, wanted, strict=True)]
+    without = head(target="shared", rtc=0.0, align=0.0)(states, batch).loss.item()
+    found = model(states, batch).loss.item() - without
+    assert found == pytest.approx(sum(apart) / len(apart), rel=1e-4)
+
+
 def test_alignment_pulls_the_seen_prompt_and_leaves_its_target():
     seen, wanted = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4, requires_grad=True)
     loss = alignment(seen, wanted)
@@ -177,10 +187,30 @@ def test_recalls_leave_out_what_does_not_compete():
     assert float(found["R_s@1_chance"][0]) == pytest.approx(1 / 2 + 1 / 2)
 
 
+def referred(model: CirHead, states: Shared, batch: Batch) -> torch.Tensor:
+    """[E,K,H] what the queries make of the references."""
+    edits = batch.rows["cir"]
+    return model._reference(states, edits, states.text[edits], states.text_mask[edits])
+
+
 def test_gated_fusion_shows_the_words_to_the_reference(batch):
+    """The gate's own way: the block that reads what it gave is shown no text besides it."""
+    model, states, given = head(gated=True), shared(batch), []
+    model.gate.register_forward_hook(lambda _module, _inputs, out: given.append(out))
+    before = referred(model, states, batch)
+    states.text[batch.rows["cir"][2], 1] += 1
+    after = referred(model, states, batch)
+    for first, second in ((before, after), given):
+        changed = (first != second).flatten(1).any(1)
+        assert changed.nonzero()[:, 0].tolist() == [2]
+
+
+def test_gated_fusion_reads_each_edits_own_reference(batch):
     model, states = head(gated=True), shared(batch)
-    model(states, batch).loss.backward()
-    assert all(p.grad is not None for p in model.gate.parameters())
+    before = referred(model, states, batch)
+    states.picture[batch.text_picture[batch.rows["cir"][2]]] += 1
+    changed = (before != referred(model, states, batch)).flatten(1).any(1)
+    assert changed.nonzero()[:, 0].tolist() == [2]
 
 
 @pytest.mark.parametrize("gated", [False, True])

@@ -57,8 +57,15 @@ def test_gated_looks_at_its_second_stream():
 
 
 def test_gated_gate_lies_between_zero_and_one():
+    """What comes of a value of 1 and a context of 0 is the gate itself."""
     v, c = streams()
-    gate = torch.sigmoid(GatedFusionModule(16).gate(torch.cat([v, c], -1)))
+    module = GatedFusionModule(16, alpha=1.0)
+    with torch.no_grad():
+        for layer, bias in ((module.value, 1.0), (module.context, 0.0), (module.out, 0.0)):
+            layer.weight.zero_()
+            layer.bias.fill_(bias)
+        module.out.weight.copy_(torch.eye(16))
+    gate = module(v, c) - v
     assert ((gate > 0) & (gate < 1)).all()
 
 

@@ -127,6 +127,20 @@ def test_both_sides_in_equal_counts_and_none_that_may_be_true(shards, sources):
                 assert (batch.text_picture[text] == picture) == (side == 0)
 
 
+def test_similar_is_what_the_text_scores_best_and_what_its_picture_does(shards):
+    """Of scores that know a direction: a text's best picture, and the best text of its own picture."""
+    (batch,) = statements.batches(shards, 1, 16)
+    rows, own = batch.rows["itm"], batch.text_picture[batch.rows["itm"]].tolist()
+    of = identify(statements.unlike(batch), rows)
+    text = torch.randn(len(rows), 9, generator=generator(1))
+    made = Vectors(text, torch.randn(len(of.group), 9, generator=generator(2)), of)
+    scores = 1e4 * made.text @ made.picture.T
+    pairs = sample(batch, Contrasted(made, made, torch.tensor(1e4)), Sources(similar=1, random=0))
+    judged = scores.masked_fill(unjudged(of), -torch.inf)
+    assert pairs.picture[pairs.side == 1].tolist() == judged.argmax(1).tolist()
+    assert pairs.text[pairs.side == 2].tolist() == rows[judged.argmax(0)[own]].tolist()
+
+
 def words_of(key: str) -> list[int]:
     """The tokens of a picture's statement."""
     return synthetic_tasks.tokens(statements.said(synthetic.picture(int(key[1:]))))

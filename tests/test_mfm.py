@@ -1,5 +1,7 @@
 """Masked feature modelling: the loss is that of hidden tokens alone, and what is hidden can be learned."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import synthetic
@@ -9,9 +11,13 @@ from torch.nn import functional
 from contract.errors import ParamsError
 from contract.seeds import rng
 from training import fit
-from training.heads.mfm import hidden_error
+from training.heads.mfm import MfmHead, hidden_error
 from training.modules import filling
 from training.optimizing import development as scoring
+from training.shards import open_shards
+from training.stream import Stream
+from training.trunk.picture import Column
+from training.trunk.trunk import Shared
 
 DIM = 5
 
@@ -52,6 +58,23 @@ def test_visible_tokens_have_no_part_in_the_loss():
     guessed, features = torch.randn(1, 4, DIM, requires_grad=True), torch.randn(1, 4, DIM)
     hidden_error(guessed, features, torch.tensor([[True, False, False, False]])).backward()
     assert (guessed.grad[0, 1:] == 0).all() and (guessed.grad[0, 0] != 0).any()
+
+
+def test_the_head_asks_for_what_the_batch_has_hidden(world):
+    (batch,) = islice(Stream(open_shards(["data"], ["vit"]), ["mfm"], batch=4), 1)
+    places = batch.visible["vit"].shape
+    hidden = torch.rand(places, generator=torch.Generator().manual_seed(0)) < 0.3
+    batch.hidden["vit"], batch.visible["vit"] = hidden, ~hidden
+    column = Column("vit", synthetic.GRID, synthetic.CLS["vit"], synthetic.WIDTHS["vit"])
+    head, told = MfmHead(16, 2, 0, 0.0, column), torch.randn(*places, 16)
+    no_text, no_mask, no_rows = torch.zeros(0, 1, 16), torch.ones(0, 1) > 0, torch.zeros(0)
+    shared = Shared(no_text, no_mask, told, ~hidden, no_rows)
+    guessed = head.decode(head.norm(told))
+    outcome = head(shared, batch)
+    error = hidden_error(guessed, batch.tokens_of("vit").float(), hidden).item()
+    assert outcome.loss.item() == pytest.approx(error / int(hidden.sum()))
+    explained, count = outcome.measures["explained"]
+    assert count == int(hidden.sum()) and explained.item() == pytest.approx(count - error)
 
 
 def test_nothing_hidden_is_a_loss_of_zero():

@@ -275,6 +275,19 @@ def test_another_error_of_torch_keeps_its_own_words() -> None:
         torch.ones(2) @ torch.ones(3, 4)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_a_library_of_the_device_that_gets_no_memory_is_said_too(said: str) -> None:
+    with pytest.raises(NoRoomError, match="memory: is not enough"), device.enough_memory():
+        raise RuntimeError(said)
+
+
 def test_the_memory_of_a_device_is_said_too() -> None:
     said = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a capacity of 1 GiB"
     expected = pytest.raises(NoRoomError, match=r"memory: is not enough[\s\S]*allocate 2\.00 GiB")

@@ -1,9 +1,12 @@
 """verify: sound shards pass; each kind of damage is found, in the file that has it; none hides another."""
 
 import argparse
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 import synthetic
 
 from contract import codec, index, manifest, tar
-from contract.errors import ShardError
+from contract.errors import ShardError, unreadable
 from contract.files import sha256_file
 from contract.index import index_path
 from contract.manifest import DataManifest, FeatureManifest, NegativesManifest
@@ -257,6 +260,22 @@ def test_without_an_index_only_that_is_said(project: Path, capsys: pytest.Captur
     without_index(Path("data/toy-000.tar"))
     said = run(capsys, deep=True)[1]
     assert "data/toy-000.tar.idx: is missing" in said and "1 fault in 1 place\n" in said
+
+
+def test_a_tar_that_cannot_be_opened_is_said_once(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = tar.open_shard
+
+    def closed(path: Path) -> BinaryIO:
+        if path == Path("data/toy-000.tar"):
+            raise unreadable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        return opened(path)
+
+    monkeypatch.setattr(tar, "open_shard", closed)
+    said = run(capsys)[1]
+    assert said.count("data/toy-000.tar: ") == 1 and "Permission denied" in said
+    assert "1 fault in 1 place\n" in said
 
 
 def test_a_tar_in_another_order_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
