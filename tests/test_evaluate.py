@@ -118,8 +118,8 @@ def test_a_users_mistake_is_one_clear_error(project, arguments, message):
     [
         (["--out", "data"], "data: is a folder"),
         (["--out", "."], "is a folder"),
-        (["--out", "params.yaml/a/x.json"], "cannot be written[\\s\\S]*params.yaml is no folder"),
-        (["--submission", "params.yaml"], "cannot be written[\\s\\S]*params.yaml is no folder"),
+        (["--out", "params.yaml/a/x.json"], "cannot be written[\\s\\S]*params.yaml: Not a directory"),
+        (["--submission", "params.yaml"], "cannot be written[\\s\\S]*params.yaml: Not a directory"),
         (["--out", "x.json", "--predictions", "x.json"], "x.json: has the name of another file"),
         (["--out", "x.json", "--by-type", "there/../x.json"], "x.json: has the name of another file"),
         (["--out", "x.json", "--predictions", "x_by_type.json"], "has the name of another file"),
