@@ -15,13 +15,12 @@ from torch import Tensor
 from contract.errors import (
     FuselineError,
     MismatchError,
-    NoRoomError,
     ParamsError,
     ShardError,
     TrainingError,
     run_command,
 )
-from training import evaluate, probe, run
+from training import evaluate, probe
 from training.optimizing import checkpoint
 from training.reading.unlisted import read_answers
 from training.starting import session
@@ -166,15 +165,6 @@ def test_what_the_system_refuses_is_one_error(capsys):
         run_command(command)
     assert left.value.code == 2
     assert capsys.readouterr().err.endswith("File name too long\n")
-
-
-def test_a_model_that_has_no_room_is_told_to_be_smaller(world, monkeypatch):
-    def refuses(*_: object) -> None:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-
-    monkeypatch.setattr(run, "build_model", refuses)
-    with pytest.raises(NoRoomError, match=r"model\.hidden[\s\S]*slots"):
-        train("--run", "runs/a")
 
 
 def test_an_empty_file_of_answers_is_said(tmp_path):
