@@ -118,12 +118,17 @@ def trained_on(config: RunConfig) -> list[str]:
     return sorted({*config.opened, *config.ancestors})
 
 
-def create(folder: Path, run_config: RunConfig, shards: ShardSet) -> Run:
-    """Make a new run's folder. ParamsError if it holds anything: a run, or what a run would overwrite."""
+def check_new(folder: Path) -> None:
+    """ParamsError if the folder holds anything."""
     if (folder / "config.json").exists():
         raise ParamsError(folder, "is a run already", fix=f"--resume {folder}, or another --run")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ParamsError(folder, "is no empty folder", fix="name a new one by --run")
+
+
+def create(folder: Path, run_config: RunConfig, shards: ShardSet) -> Run:
+    """Make a new run's folder. ParamsError if it holds anything: a run, or what a run would overwrite."""
+    check_new(folder)
     with atomic_path(folder) as beside:
         write_atomic(beside / "tokenizer.json", shards.tokenizer.read_bytes())
         for name, known in shards.features.items():
