@@ -11,7 +11,7 @@ import msgspec
 from contract.errors import ParamsError, ShardError, run_command, unknown_name
 from contract.files import write_atomic
 from contract.manifest import Missing
-from training import run
+from training import blindness, run
 from training.arguments import folder, positive
 from training.evaluation import cir_scores, missing, outputs
 from training.evaluation.held_out import HeldOut
@@ -76,9 +76,14 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     vqa, cir = parser.add_argument_group("vqa"), parser.add_argument_group("cir")
-    vqa.add_argument("--blind", type=Path, metavar="RUN", help="a run trained with fit --blind")
     vqa.add_argument(
-        "--by-type", type=Path, metavar="FILE", help="scores per question type (default: beside --out)"
+        "--blind", type=Path, metavar="RUN", help="what fit --blind made: a run, or why there is none"
+    )
+    vqa.add_argument(
+        "--by-type",
+        type=Path,
+        metavar="FILE",
+        help="scores per question type (default: beside --out); of no question, none",
     )
     vqa.add_argument("--predictions", type=Path, metavar="FILE", help="write every answer in GQA's own form")
     vqa.add_argument(
@@ -97,6 +102,8 @@ def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     current = run.open_run(options.run)
     tasks = _tasks(current, options)
+    options.blind = _blind_run(options, tasks)
+    _check_options(options, tasks)
     out = _out(options, tasks)
     _check_files(options, _written(options, tasks, out))
     where = device.choose(options.device)
@@ -145,6 +152,8 @@ def _report(options: argparse.Namespace, out: Path, found: Sequence[Scored], kno
         lost = missing.of_split(known, scored.datasets, options.split)
         for path, content in scored.files.items():
             _write(path, content, missing.lacking(lost, official.get(path, ())))
+    if options.by_type and not any(options.by_type in scored.files for scored in found):
+        _write(options.by_type, NO_TYPES)
 
 
 def _write(path: Path, content: bytes, lacking: str = "") -> None:
@@ -172,7 +181,7 @@ def _by_type(options: argparse.Namespace, out: Path) -> Path:
 
 def _written(options: argparse.Namespace, tasks: list[str], out: Path) -> list[Path]:
     """Every file that is asked for."""
-    vqa = [_by_type(options, out), options.predictions] if "vqa" in tasks else []
+    vqa = [_by_type(options, out), options.predictions] if "vqa" in tasks else [options.by_type]
     cir = cir_scores.submitted(options.submission) if options.submission else []
     return [out, *filter(None, vqa), *cir]
 
@@ -188,22 +197,40 @@ def _wanted(options: argparse.Namespace, out: Path, blind: FusionModel | None) -
     )
 
 
-OPTIONS_OF = {"vqa": ("blind", "by_type", "predictions", "questions", "choices"), "cir": ("submission",)}
+OPTIONS_OF = {"vqa": ("blind", "predictions", "questions", "choices"), "cir": ("submission",)}
+NO_TYPES = b"[]\n"  # a file that was asked for is always written
 
 
 def _tasks(current: Run, options: argparse.Namespace) -> list[str]:
-    """The tasks to score; ParamsError for one that the run lacks, or that an option goes with."""
+    """The tasks to score; ParamsError for one that the run lacks."""
     known = current.settings.tasks.chosen
     for name in options.tasks or []:
         if name not in known:
             raise unknown_name("--tasks", "task of this run", name, known)
-    tasks = [name for name in known if not options.tasks or name in options.tasks]
+    return [name for name in known if not options.tasks or name in options.tasks]
+
+
+def _blind_run(options: argparse.Namespace, tasks: list[str]) -> Path | None:
+    """The folder of `--blind`; None, which is said, where fit could train none for these tasks."""
+    folder: Path | None = options.blind
+    none = blindness.read(folder) if folder else None
+    if none is None:
+        return folder
+    if "vqa" in tasks:
+        raise ParamsError(
+            folder, "holds no run", found=none.said, expected="one of vqa", fix="train it by fit --blind"
+        )
+    print(f"note: {none.said}", file=sys.stderr)
+    return None
+
+
+def _check_options(options: argparse.Namespace, tasks: list[str]) -> None:
+    """Each goes with a task that is scored."""
     for task, names in OPTIONS_OF.items():
         given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
         if given and task not in tasks:
             found = f"tasks {', '.join(tasks)}"
             raise ParamsError(given[0], f"goes with {task}, which is not scored", found=found)
-    return tasks
 
 
 def _check_files(options: argparse.Namespace, written: list[Path]) -> None:

@@ -3,19 +3,21 @@
 import argparse
 import shlex
 import sys
+from pathlib import Path
 
 import torch
 
 from contract.errors import ParamsError, run_command
-from training import distributed, forecast
+from training import blindness, distributed, forecast, run
+from training.blindness import NoBaseline
 from training.distributed import World
 from training.optimizing import development, device, loop, termination
 from training.optimizing.job import Job
 from training.starting.announcement import announce
 from training.starting.checks import check_world
 from training.starting.command_line import parser
-from training.starting.preparing import prepare
-from training.starting.session import Session, shared_session
+from training.starting.preparing import prepare, read_settings
+from training.starting.session import AUTO, Session, name, shared_session
 
 
 @device.enough_memory()
@@ -23,6 +25,8 @@ def main(arguments: list[str]) -> int:
     """Open or make the run, open its shards, train."""
     options, world = parser().parse_args(arguments), distributed.find()
     where = distributed.device(world, device.choose(options.device))
+    if options.blind and options.resume in (None, AUTO) and not _learns_blindly(options, world):
+        return 0
     if options.plan:
         if world.first:
             _forecast(options, world)
@@ -45,6 +49,28 @@ def _train(session: Session, where: torch.device, world: World) -> int:
     print(f"done: {state.step} steps, checkpoints in {current.folder}/checkpoints")
     print(f"next: python -m training.evaluate --run {folder}")
     return 0
+
+
+def _learns_blindly(options: argparse.Namespace, world: World) -> bool:
+    """Whether there is a task to learn without pictures. It says which are left out; where all are, the run's
+    folder is to say so.
+    """
+    settings, _ = read_settings(options)
+    none, left_out = blindness.missing(settings.tasks), blindness.looking(settings.tasks.chosen)
+    if world.first and none:
+        _leave(options, none, options.run or name(settings))
+    elif world.first and left_out:
+        print(f"note     left out, for they look at pictures: {', '.join(left_out)}", file=sys.stderr)
+    return none is None
+
+
+def _leave(options: argparse.Namespace, none: NoBaseline, folder: Path) -> None:
+    print(f"blind    {none.said}")
+    if options.plan or blindness.read(folder) == none:
+        return
+    run.check_new(folder)
+    blindness.write(folder, none)
+    print(f"written: {folder / blindness.FILE}")
 
 
 def _forecast(options: argparse.Namespace, world: World) -> None:

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import msgspec
 from contract import manifest
 from contract.errors import ParamsError, run_command
 from contract.manifest import DataManifest
-from training.evaluation.vqa_scores import table
+from training import blindness
+from training.evaluation import scored, vqa_scores
+from training.evaluation.scorers import SCORERS
 
 EVALUATION, BY_TYPE = Path("reports/evaluate.json"), Path("reports/vqa_by_type.json")
+BLIND = Path("runs/blind")
 BUILT = {
     "raw/demo": "the generated world: pictures, annotations, planted defects",
     "weights/demo": "two small encoders, trained on it and frozen",
@@ -31,10 +35,11 @@ What to try next (once: . .venv/bin/activate)
   python -m data_pipeline show data/gqa-000.tar                    what is in a shard; add a KEY to see it
   python -m training.fit --shards 'data/gqa-<000..099>.tar'        train your own (the quotes are needed)
   python -m training.evaluate --run runs/demo --split testdev      score a run
-  python -m training.predict --run runs/demo --image {image} --question "{question}"
+{predict}\
   dvc metrics show                                                 the scores; dvc plots show: the curves
 Your own data: edit params.yaml (README, "Your own data")."""
-QUESTION = "What color is the ball?"
+PREDICT = "  python -m training.predict --run runs/demo --image {image} {asked}\n"
+ASKED = {"vqa": '--question "What color is the ball?"', "itm": '--text "a red ball"'}
 
 EXAMPLES = """\
 examples:
@@ -52,8 +57,8 @@ def main(arguments: list[str]) -> None:
     ).parse_args(arguments)
     scores, by_type = _evaluated(EVALUATION), _evaluated(BY_TYPE)
     print(f"\nBuilt\n{built()}\n\nIn data/\n{contents()}")
-    print(f"\nAccuracy on held-out pictures (split {scores['split']})\n{table(scores['vqa'], by_type)}")
-    print(f"\n{NEXT.format(image=first_image(), question=QUESTION)}")
+    print(f"\nOn held-out pictures (split {scores['split']})\n" + "\n\n".join(tables(scores, by_type)))
+    print(f"\n{NEXT.format(predict=predict(scores))}")
 
 
 def _evaluated(path: Path) -> Any:
@@ -63,10 +68,29 @@ def _evaluated(path: Path) -> Any:
     return msgspec.json.decode(path.read_bytes())
 
 
+def tables(scores: Mapping[str, Any], by_type: list[dict[str, Any]]) -> list[str]:
+    """The scores of each task beside its chance or baselines."""
+    return [
+        vqa_scores.table(scores[task], by_type)
+        if task == "vqa"
+        else scored.table(task, scored.sections(scores[task]))
+        for task in SCORERS
+        if task in scores
+    ]
+
+
+def predict(scores: Mapping[str, Any]) -> str:
+    """The line of a command that asks the run, of a task that answers about a picture file."""
+    asked = next((words for task, words in ASKED.items() if task in scores), None)
+    return PREDICT.format(image=first_image(), asked=asked) if asked else ""
+
+
 def built() -> str:
     """One line per folder: size and meaning."""
-    sizes = {name: size(Path(name)) for name in BUILT}
-    return "\n".join(f"  {name:<14}{sizes[name] / 1e6:>9,.1f} MB  {BUILT[name]}" for name in BUILT)
+    none = blindness.read(BLIND)
+    means = BUILT | ({str(BLIND): none.said} if none else {})
+    sizes = {name: size(Path(name)) for name in means}
+    return "\n".join(f"  {name:<14}{sizes[name] / 1e6:>9,.1f} MB  {means[name]}" for name in means)
 
 
 def size(folder: Path) -> int:

@@ -16,6 +16,8 @@ from training.model.model import FusionModel
 NO_TEXT = "no picture of these shards has a text for it"
 NONE_LEFT = "its texts ask nothing: crowds, what no encoder sees and what may be true are left out"
 
+BESIDE = ("chance", "datasets")  # objects of a result that are no sections
+
 NOTES = {
     "without_features": "pictures have no features: an encoder could not take them",
     "texts_cut": "texts are longer than the model reads: cut at model.max_tokens",
@@ -133,6 +135,19 @@ def _plain(sections: Sections) -> dict[str, Any]:
         made |= {**section.counts, **section.noted}
         plain |= {name: made} if name else made
     return plain
+
+
+def sections(plain: Mapping[str, Any]) -> Sections:
+    """What a task's object of the result file was made of: the counts are its whole numbers."""
+    parts = {name: part for name, part in plain.items() if isinstance(part, dict) and name not in BESIDE}
+    own = {name: value for name, value in plain.items() if name not in (*parts, "datasets")}
+    return {name: _section(part) for name, part in ({"": own} | parts).items() if part}
+
+
+def _section(plain: Mapping[str, Any]) -> Section:
+    values = {name: value for name, value in plain.items() if value is None or isinstance(value, float)}
+    counts = {name: value for name, value in plain.items() if isinstance(value, int)}
+    return Section(values, plain.get("chance", {}), counts)
 
 
 def _rounded(values: Values) -> dict[str, float | None]:

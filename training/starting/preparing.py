@@ -6,7 +6,7 @@ import torch
 from msgspec import Struct
 
 from contract.seeds import seed64
-from training import preset, run
+from training import blindness, preset, run
 from training.config import Train
 from training.distributed import ALONE, World
 from training.model.compiling import compile_parts
@@ -34,9 +34,7 @@ class Prepared(Struct):
 
 def prepare(options: argparse.Namespace, world: World = ALONE) -> Prepared:
     """What the command asks for, checked, with fresh weights."""
-    settings, seed = read_settings(options)
-    check_settings(settings, world)
-    shards = opening.from_command(options, settings)
+    settings, seed, shards = opened(options, world)
     return over(shards, settings, seed, State(step=0, position=0, asked=[]), world)
 
 
@@ -48,8 +46,18 @@ def over(shards: ShardSet, settings: Train, seed: int, state: State, world: Worl
     return Prepared(settings, seed, shards, model, stream, development)
 
 
+def opened(options: argparse.Namespace, world: World) -> tuple[Train, int, ShardSet]:
+    """The settings and the seed that the command asks for, checked, and its shards."""
+    settings, seed = read_settings(options)
+    if options.blind:
+        settings = blindness.without_looking(settings)
+    check_settings(settings, world)
+    shards = opening.from_command(options, settings)
+    return blindness.over(shards, settings) if options.blind else settings, seed, shards
+
+
 def read_settings(options: argparse.Namespace) -> tuple[Train, int]:
-    """The settings and the seed that the command asks for."""
+    """The settings and the seed as they stand in the file and the command."""
     named = {} if options.preset is None else preset.load(options.preset)
     blind = ["inputs={}"] if options.blind else []
     settings, seed = load(options.params, [*options.set, *blind], named)

@@ -24,7 +24,7 @@ from training.shards import ShardSet
 from training.starting import guards, opening
 from training.starting.checks import check_settings
 from training.starting.command_line import parser
-from training.starting.preparing import over, prepare, read_settings
+from training.starting.preparing import opened, over, prepare
 from training.stream import Stream
 
 AUTO = Path("auto")
@@ -57,14 +57,19 @@ def open_session(options: argparse.Namespace, world: World) -> Session:
     if options.resume != AUTO:
         _refuse_beside_resume(options)
         return _resume(options.resume, options.set, world)
-    found = _newest(options)
-    return _resume(found, options.set, world) if found else _begin(options, world)
+    found = _newest(options, world)
+    return _resume(found, _free(options.set), world) if found else _begin(options, world)
 
 
-def _newest(options: argparse.Namespace) -> Path | None:
+def _free(overrides: list[str]) -> list[str]:
+    """Those of settings that may change; the others are the found run's already."""
+    return [one for one in overrides if one.partition("=")[0] in guards.FREE]
+
+
+def _newest(options: argparse.Namespace, world: World) -> Path | None:
     """The run that this command would make, if it was made before: the newest, or the one named by --run."""
-    settings, seed = read_settings(options)
-    wanted = _stored(options, settings, seed, opening.from_command(options, settings))
+    settings, seed, shards = opened(options, world)
+    wanted = _stored(options, settings, seed, shards)
     named = [options.run] if options.run else sorted(RUNS.glob(f"[0-9]*-{_kind(settings)}"))
     runs = [_readable(folder) for folder in named if (folder / "config.json").is_file()]
     return next((one.folder for one in reversed(runs) if one and guards.same(one.config, wanted)), None)
@@ -123,7 +128,7 @@ def _begin(options: argparse.Namespace, world: World) -> Session:
     if options.init:
         _print_init(options.init, *run.init_model(options.init, new.model, new.settings, new.shards))
     stored = _stored(options, new.settings, new.seed, new.shards)
-    current = run.create(options.run or _name(new.settings), stored, new.shards)
+    current = run.create(options.run or name(new.settings), stored, new.shards)
     if options.init:  # a run that is killed before its first step goes on from these weights too
         optimizer = optim.build(new.model, new.settings.optim)
         checkpoint.save(current.folder, new.model, optimizer, state, best=False)
@@ -155,7 +160,8 @@ def _print_init(source: Path, loaded: list[str], new: list[str]) -> None:
             print(f"{title:<8} {module}: {', '.join(group)}")
 
 
-def _name(settings: Train) -> Path:
+def name(settings: Train) -> Path:
+    """Of a new run's folder, where the command names none."""
     return RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{_kind(settings)}"
 
 
