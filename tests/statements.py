@@ -6,6 +6,7 @@ from pathlib import Path
 import synthetic
 import synthetic_tasks
 import torch
+from msgspec import Struct
 
 from contract.record import Near, Record, Text, TextNegatives
 from training.batch import Batch
@@ -52,6 +53,20 @@ def near(others: list[int]) -> Near:
         content=words,
         tokens=[synthetic_tasks.tokens(said) for said in words],
     )
+
+
+class Always(Struct):
+    """A change of every text into one."""
+
+    text: Text
+
+    def shown(self, _text: Text, _key: str, _epoch: int) -> Text:
+        """That text."""
+        return self.text
+
+    def plain(self, _text: Text) -> Text:
+        """The same."""
+        return self.text
 
 
 def batches(folder: Path, count: int, size: int, negatives: int = 0, near_texts: int = 0) -> list[Batch]:

@@ -295,7 +295,7 @@ def test_a_text_beside_mined_ones_keeps_its_words_and_another_is_changed(shards)
         batch=40,
         near_texts=1,
         stop=40,
-        change=lambda text, _key, _epoch: structs.replace(text, tokens=[unknown]),
+        change=statements.Always(Text("", "statement", "", [unknown])),
     )
     (batch,) = stream
     own = batch.rows["itm"]
