@@ -41,8 +41,7 @@ def with_span(number: int, record: Record) -> Record:
 
 def stored() -> dict[str, str]:
     """What the statements say, by id."""
-    said = (statements.said(synthetic.picture(number)) for number in range(PICTURES))
-    return {f"{number}-where": " ".join(words) for number, words in enumerate(said)}
+    return {f"{number}-where": statements.said(synthetic.picture(number)) for number in range(PICTURES)}
 
 
 def batches(folder: Path, vocabulary: str | None, epochs: int = 6) -> Iterator[Batch]:
