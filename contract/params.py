@@ -1,7 +1,7 @@
 """params.yaml → typed, strict settings. The structs below are its documentation."""
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType, NoneType, UnionType
@@ -36,13 +36,16 @@ class RepeatedKeyError(yaml.MarkedYAMLError):
 class Loader(yaml.SafeLoader):
     """The safe loader, with the floats of YAML 1.2: `1e-3` is a number and not a text; a key stands once."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """As it is written, before `<<` brings keys from elsewhere."""
+        node = super().compose_mapping_node(anchor)
         seen = set[str]()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise RepeatedKeyError(problem=key.value, problem_mark=key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise RepeatedKeyError(problem=key.value, problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
 
 
 Loader.add_implicit_resolver(
@@ -341,7 +344,8 @@ def _problem(content: object, kind: Any) -> str:
 def _parts(content: object, kind: Any, place: str) -> Iterator[tuple[str, object, Any]]:
     """What a mapping or list holds: the place of each, the value, and what it is to be."""
     fields = _fields(kind)
-    inner: tuple[Any, ...] = getattr(_unwrap(kind), "__args__", ())
+    of = _unwrap(kind)
+    inner: tuple[Any, ...] = () if get_origin(of) in (Union, UnionType) else get_args(of)
     if isinstance(content, Mapping) and fields:
         yield from ((_join(place, key), content[key], fields[key]) for key in content if key in fields)
     elif isinstance(content, Mapping) and len(inner) == 2:

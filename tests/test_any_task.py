@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import every_task
 import pytest
 import yaml
 from msgspec import structs
+from torch import Tensor
 
 from benchmarks import end_to_end
 from contract import manifest
@@ -16,9 +18,11 @@ from contract.errors import ParamsError
 from contract.manifest import DataManifest
 from contract.record import Record
 from training import blindness, evaluate, fit, preset, results, run, settings
+from training.distributed import World
 from training.evaluation import scored
 from training.evaluation.scored import Section
 from training.model.tasks import TASKS
+from training.starting import command_line, session
 
 ROOT = Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -117,6 +121,34 @@ def test_a_forecast_without_pictures_makes_nothing(project, capsys):
     assert "left out, for they look at pictures: itm" in told.err and "plan " in told.out
 
 
+class Second(World, frozen=True):
+    """The second process of a run that the first has made."""
+
+    def gather(self, told: bytes) -> list[bytes]:
+        return [b"runs/blind", told]
+
+    def copy_first(self, tensors: Iterable[Tensor]) -> None:
+        """The first process's are in the run's folder."""
+
+
+def test_every_process_of_a_blind_run_leaves_the_same_tasks_out(project):
+    made = [
+        "--blind",
+        "--run",
+        "runs/blind",
+        "--set",
+        "tasks={vqa: {}, itc: {width: 64}}",
+        "best=itc/text_of_picture",
+    ]
+    fit.main([*made, *SHORT, "optim.accumulate=2"])
+    second = session.shared_session(command_line.parser().parse_args([*made, *SHORT]), Second(rank=1, size=2))
+    assert list(second.run.settings.tasks.chosen) == ["vqa"]
+
+
+def test_stages_that_may_read_negatives_depend_on_them():
+    assert all("negatives" in STAGES[name]["deps"] for name in ("train", "evaluate"))
+
+
 def test_what_there_is_instead_of_a_blind_run_is_left_once_and_overwrites_nothing(project):
     itm = ["--blind", "--run", "runs/blind", "--set", "tasks={itm: {}}"]
     for options in ([], [], ["--resume", "auto"]):
@@ -164,7 +196,7 @@ def test_a_blind_run_takes_the_datasets_that_have_questions(tmp_path, monkeypatc
 
 def test_sections_come_back_from_a_result():
     own = Section({"R@1": 1.0, "auc": None}, {"R@1": 0.5}, {"queries": 4, "withheld": 0})
-    part = Section({"accuracy": 0.25}, {}, {"pairs": 3})
+    part = Section({"accuracy": 0.25}, {}, {"pairs": 3}, {"without_features": 2})
     for made in ({"": own}, {"random": part}, {"": own, "random": part}):
         assert scored.sections(json.loads(json.dumps(scored._plain(made)))) == made
     plain = scored.scored("cir", {"a": {"": own}, "b": {"": own}}).results["cir"]

@@ -378,7 +378,7 @@ def test_no_text_is_asked_of_a_crowd(project, capsys):
     found = scores("--shards", "crowd/data", "--tasks", "region")["region"]
     assert (found["matching"]["phrases"], found["one_of_n"]["texts"]) == (36, 12)
     assert found["matching"]["without_box"] == found["one_of_n"]["without_box"] == 12
-    assert "note: 12 phrases are left out: the box that they name is a crowd" in capsys.readouterr().out
+    assert "note: 12 phrases are left out: their box is a crowd" in capsys.readouterr().out
 
 
 def test_a_task_of_which_nothing_is_left_has_no_result(project, capsys):

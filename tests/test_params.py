@@ -213,3 +213,13 @@ def test_what_is_wrong_is_said_with_its_key_its_value_and_what_it_may_be(
     inner[last] = wrong
     with pytest.raises(ParamsError, match=said):
         load(tmp_path, content)
+
+
+def test_a_chain_of_merges_is_no_repetition(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: {deep: &b {<<: *a, x: 2}}\nc: {<<: *b}\n")
+    assert params.read_yaml(tmp_path / "a.yaml")["c"] == {"x": 2}
+
+
+def test_a_list_as_a_key_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="unhashable"):
+        load(tmp_path, "seed: 1\n? [a, b]\n: 1\n")

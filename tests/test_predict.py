@@ -12,6 +12,7 @@ import torch
 from contract.errors import ParamsError
 from contract.geometry import Affine
 from training import fit, predict, run
+from training.evaluation import gradcam
 from training.evaluation.heatmap import Photo
 from training.predict import Encoded
 
@@ -102,9 +103,36 @@ def test_a_text_that_is_cut_is_said(matching, capsys):
     ("options", "words"),
     [
         (("--text", "left", "--fused"), "--fused: goes with --map"),
-        ((*QUESTION, "--map", "x.svg"), "this run answers no questions"),
+        ((*QUESTION, "--map", "x.svg"), "--map: goes with --text"),
+        (("--text", "left", "--map", "none.jpg"), "has the name of another file"),
+        (("--text", "left", "--map", ""), "is a folder"),
+        (("--text", "left", "--map", "runs"), "is a folder"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(matching, options, words):
+def test_options_that_do_not_go_together_are_refused(matching, capsys, options, words):
     with pytest.raises(ParamsError, match=words):
         asked(*options)
+    assert "% " not in capsys.readouterr().out
+
+
+def test_each_panel_is_the_map_of_its_word(matching, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(predict.heatmap, "svg", lambda _title, _photo, panels: drawn.extend(panels) or "")
+    asked("--text", "left top ?", "--map", "where.svg")
+    model = run.trained_model(run.open_run(Path("runs/a")), "best").eval()
+    batch = predict.single(run.open_run(Path("runs/a")), matching, "left top ?", "itm")
+    first = torch.zeros(1, dtype=torch.long)
+    cam = gradcam.gradcam(model, batch, first, first)[0, :, 1:]  # without CLS
+    wanted = [cam[gradcam.MEAN], *cam[gradcam.TOKENS :]]
+    for (_, cells), expected in zip(drawn, wanted, strict=True):
+        torch.testing.assert_close(torch.from_numpy(cells), expected)
+    assert not torch.equal(wanted[1], wanted[2])
+
+
+def test_a_head_of_one_block_has_no_map_of_words(tmp_path, monkeypatch):
+    statements.build(tmp_path, train=16)
+    monkeypatch.chdir(tmp_path)
+    sizes = ["model.head_layers=1", "development=0"]
+    fit.main(["--run", "runs/a", "--set", "tasks={itm: {}}", "optim.epochs=1", *sizes])
+    with pytest.raises(ParamsError, match="--map: the only block"):
+        asked("--text", "left", "--map", "x.svg")

@@ -25,7 +25,7 @@ from training.arguments import positive
 from training.batch import Batch
 from training.batching import collate
 from training.batching.collate import Chosen
-from training.evaluation import gradcam, heatmap
+from training.evaluation import gradcam, heatmap, outputs
 from training.evaluation.heatmap import Photo
 from training.heads.itm import ItmHead
 from training.model.model import FusionModel
@@ -101,16 +101,29 @@ def _check(options: argparse.Namespace, current: Run) -> None:
         option, task, does = ("--question", "vqa", "answers no questions")
     if not (options.question or options.text or "").strip():
         raise ParamsError(option, "is blank")
-    tasks = current.settings.tasks.chosen
-    if task not in tasks:
-        expected = f"a run with the task {task}"
-        raise ParamsError(options.run, f"this run {does}", found=", ".join(tasks), expected=expected)
     if options.map and options.text is None:
         raise ParamsError("--map", "goes with --text")
     if options.fused and not options.map:
         raise ParamsError("--fused", "goes with --map")
-    if options.map and not current.settings.columns:
-        raise ParamsError("--map", "this run looks at no picture", found=options.run)
+    tasks = current.settings.tasks.chosen
+    if task not in tasks:
+        expected = f"a run with the task {task}"
+        raise ParamsError(options.run, f"this run {does}", found=", ".join(tasks), expected=expected)
+    if options.map:
+        _check_map(options, current)
+
+
+def _check_map(options: argparse.Namespace, current: Run) -> None:
+    """A map needs a block that words read the picture by, and a file of its own."""
+    layers = current.settings.model.head_layers
+    if layers < 2:
+        raise ParamsError(
+            "--map",
+            "the only block of this run's head reads with the text's summary alone",
+            found=f"model.head_layers: {layers}",
+            expected="a run with 2 or more",
+        )
+    outputs.check([options.map], [options.image])
 
 
 def _note_cut(current: Run, text: str) -> None:

@@ -195,7 +195,7 @@ def _sayer(sentences: Sentences, different: Rows, random: np.random.Generator) -
 def draws(
     sentences: Sentences, vectors_UD: Vectors, anchors_A: Rows, random: np.random.Generator
 ) -> tuple[Rows, Scores, Mask]:
-    """A random text of another picture for each anchor: its row, its cosine, and whether it is known true."""
+    """A random text of any role for each anchor: its row, its cosine, and whether it is known true."""
     rows_A = random.integers(0, max(1, len(sentences.said)), len(anchors_A))
     scores_A = np.vecdot(
         vectors_UD[sentences.said[rows_A]].astype(np.float64), vectors_UD[sentences.said[anchors_A]]

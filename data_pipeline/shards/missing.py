@@ -1,7 +1,7 @@
 """What a dataset declares of each split and no shard holds: declared minus kept, whatever stage rejected it.
 
 Not counted is what is left out on purpose: training copies of pictures of an evaluation split with their
-texts, codes in the place of a text, and records that repeat the id of a kept one.
+texts, codes in the place of a text, and records that repeat the id of another.
 """
 
 import polars as pl
@@ -26,8 +26,8 @@ def missing(dataset: str, catalogue: DataFrame) -> dict[str, dict[str, int]]:
     found = [
         _lost(images, kept_images, splits, copies),
         _lost(texts, kept_texts, splits, copies),
-        _unread(dataset, "images", images, kept_images),
-        _unread(dataset, "texts", texts, kept_texts),
+        _unread(dataset, "images", images),
+        _unread(dataset, "texts", texts),
     ]
     counted: dict[str, dict[str, int]] = {}
     rows = pl.concat(found).group_by("split", "kind").len().sort("split", "kind")
@@ -82,13 +82,13 @@ def _lost(declared: LazyFrame, kept: LazyFrame, splits: DataFrame, copies: pl.Se
     return placed.select(split=pl.coalesce(official, "own", pl.lit("")), kind="kind")
 
 
-def _unread(dataset: str, table: str, declared: LazyFrame, kept: LazyFrame) -> DataFrame:
+def _unread(dataset: str, table: str, declared: LazyFrame) -> DataFrame:
     """split and kind of records that stage read could not use: those of their file, if it is of one split."""
     found = pl.scan_parquet(f"read/{dataset}/findings.parquet").filter(
         pl.col("reason") != "no_caption", table=table, outcome="reject"
     )
     one = pl.when(pl.col("split").n_unique() == 1).then(pl.col("split").first())
     files = declared.group_by("source_file").agg(split=one, kind=pl.col("kind").first())
-    rejected = found.select("id", source_file="file").join(kept, on="id", how="anti")
+    rejected = found.select("id", source_file="file").join(declared, on="id", how="anti")
     placed = rejected.join(files, on="source_file", how="left").collect()
     return placed.select(pl.col("split").fill_null(""), pl.col("kind").fill_null(KINDS[table]))

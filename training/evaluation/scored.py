@@ -23,7 +23,7 @@ NOTES = {
     "texts_cut": "texts are longer than the model reads: cut at model.max_tokens",
     "unanswered": "questions are of pictures without features: in no score",
     "without_partner": "texts are left out: of no picture beside them that they are surely false of",
-    "without_box": "phrases are left out: the box that they name is a crowd, or no encoder sees it",
+    "without_box": "phrases are left out: their box is a crowd, or unseen by the encoder of the first column",
     "beyond_max_tokens": "phrases are left out: they end beyond model.max_tokens",
 }
 
@@ -138,7 +138,7 @@ def _plain(sections: Sections) -> dict[str, Any]:
 
 
 def sections(plain: Mapping[str, Any]) -> Sections:
-    """What a task's object of the result file was made of: the counts are its whole numbers."""
+    """What a task's object of the result file was made of: whole numbers are counts, or noted if in NOTES."""
     parts = {name: part for name, part in plain.items() if isinstance(part, dict) and name not in BESIDE}
     own = {name: value for name, value in plain.items() if name not in (*parts, "datasets")}
     return {name: _section(part) for name, part in ({"": own} | parts).items() if part}
@@ -146,8 +146,10 @@ def sections(plain: Mapping[str, Any]) -> Sections:
 
 def _section(plain: Mapping[str, Any]) -> Section:
     values = {name: value for name, value in plain.items() if value is None or isinstance(value, float)}
-    counts = {name: value for name, value in plain.items() if isinstance(value, int)}
-    return Section(values, plain.get("chance", {}), counts)
+    whole = {name: value for name, value in plain.items() if isinstance(value, int)}
+    counts = {name: count for name, count in whole.items() if name not in NOTES}
+    noted = {name: count for name, count in whole.items() if name in NOTES}
+    return Section(values, plain.get("chance", {}), counts, noted)
 
 
 def _rounded(values: Values) -> dict[str, float | None]:

@@ -11,6 +11,7 @@ import torch
 from msgspec import Struct, structs
 
 from contract.errors import FuselineError, ParamsError
+from contract.files import check_folder
 from training import run
 from training.batching import synonyms
 from training.config import Train
@@ -46,7 +47,7 @@ def shared_session(options: argparse.Namespace, world: World) -> Session:
     """The first process makes or opens the run, so that a mistake is said once; then the others open it."""
     session = open_session(options, world) if world.first else None
     folder = os.fsdecode(world.gather(os.fsencode(session.run.folder) if session else b".")[0])
-    session = session or _resume(Path(folder), options.set, world)
+    session = session or _resume(Path(folder), _free(options.set), world)
     world.copy_first(session.model.state_dict().values())
     return session
 
@@ -123,7 +124,10 @@ def _use_threads(threads: int) -> None:
 
 def _begin(options: argparse.Namespace, world: World) -> Session:
     """A new run. Its folder is tried first, and made when nothing in the settings is left to be refused."""
-    run.check_new(options.run or RUNS / "new")
+    if options.run:
+        run.check_new(options.run)
+    else:
+        check_folder(RUNS)
     new, state = prepare(options, world), State(step=0, position=0, asked=[])
     if options.init:
         _print_init(options.init, *run.init_model(options.init, new.model, new.settings, new.shards))
