@@ -36,7 +36,7 @@ class RepeatedKeyError(yaml.MarkedYAMLError):
 class Loader(yaml.SafeLoader):
     """The safe loader, with the floats of YAML 1.2: `1e-3` is a number and not a text; a key stands once."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """As it is written, before `<<` brings keys from elsewhere."""
         node = super().compose_mapping_node(anchor)
         seen = set[str]()

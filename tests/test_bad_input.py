@@ -285,3 +285,10 @@ def test_an_unknown_key_of_a_task_is_told_with_the_nearest(tmp_path):
     (tmp_path / "params.yaml").write_text("train: {inputs: {grid: vit}}")
     with pytest.raises(ParamsError, match=r"unknown key 'tasks\.itc\.bank\.slot'[\s\S]*'slots'"):
         load_settings(tmp_path / "params.yaml", ["tasks={itc: {bank: {slot: 3}}}"])
+
+
+@pytest.mark.parametrize("said", ["{a: 3}", "[-1]"])
+def test_what_is_no_mapping_or_list_is_not_looked_into(tmp_path, said):
+    (tmp_path / "params.yaml").write_text("train: {inputs: {grid: vit}}")
+    with pytest.raises(ParamsError, match=r"optim\.texts_per_image: Expected `int \| str`"):
+        load_settings(tmp_path / "params.yaml", [f"optim.texts_per_image={said}"])
