@@ -1,5 +1,8 @@
 """params.yaml: typed and strict; a mistyped key is named at its depth, with the nearest name."""
 
+from collections.abc import Iterable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,11 @@ def load(folder: Path, content: object) -> params.Params:
     return params.load(path)
 
 
+def part(content: Any, place: Iterable[Any]) -> Any:
+    """What lies there, all the way down."""
+    return reduce(getitem, place, content)
+
+
 def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
     settings = load(tmp_path, sound())
     assert (settings.seed, settings.shards.thumbnails, settings.boxes.max_overhang) == (0, 0, 2.0)
@@ -48,10 +56,7 @@ def test_an_unknown_key_is_named_at_its_depth(
     tmp_path: Path, place: tuple[Any, ...], wrong: str, near: str
 ) -> None:
     content = sound()
-    inner: Any = content
-    for step in place:
-        inner = inner[step]
-    inner[wrong] = 1
+    part(content, place)[wrong] = 1
     with pytest.raises(ParamsError) as caught:
         load(tmp_path, content)
     dotted = ".".join(map(str, [*place, wrong])).replace(".0.", "[0].")
@@ -111,11 +116,8 @@ def test_names_and_places_stay_inside(
     tmp_path: Path, place: tuple[Any, ...], wrong: object, said: str
 ) -> None:
     content = sound()
-    inner: Any = content
     *steps, last = place
-    for step in steps:
-        inner = inner[step]
-    inner[last] = content["encoders"]["vit"] if last == "vit-s" else wrong
+    part(content, steps)[last] = content["encoders"]["vit"] if last == "vit-s" else wrong
     with pytest.raises(ParamsError, match=said):
         load(tmp_path, content)
 
@@ -206,11 +208,8 @@ def test_what_is_wrong_is_said_with_its_key_its_value_and_what_it_may_be(
     tmp_path: Path, place: tuple[Any, ...], wrong: object, said: str
 ) -> None:
     content = sound()
-    inner: Any = content
     *steps, last = place
-    for step in steps:
-        inner = inner[step]
-    inner[last] = wrong
+    part(content, steps)[last] = wrong
     with pytest.raises(ParamsError, match=said):
         load(tmp_path, content)
 
