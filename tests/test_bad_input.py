@@ -13,6 +13,7 @@ import torch
 from contract.errors import MismatchError, ParamsError, ShardError
 from training import evaluate, fit
 from training.batch import Batch
+from training.batching.needs import need
 from training.config import (
     Bank,
     Cir,
@@ -160,8 +161,9 @@ def test_as_many_separate_layers_as_there_are_is_refused(world, layers, inputs):
 @pytest.mark.parametrize("task", ["itc", "itm", "cir"])
 def test_a_task_whose_texts_the_shards_lack_is_refused(world, task):
     """Beside a task that has some too: it would go on for days and train nothing."""
-    assert_refused(ShardError, "no picture has a text", f"tasks={{{task}: {{}}}}")
-    assert_refused(ShardError, f"no picture has a text for {task}", f"tasks={{vqa: {{}}, {task}: {{}}}}")
+    message = rf"no picture has a text for {task}:.*expected: .*{need(task).takes}.*fix:"
+    assert_refused(ShardError, message, f"tasks={{{task}: {{}}}}")
+    assert_refused(ShardError, message, f"tasks={{vqa: {{}}, {task}: {{}}}}")
 
 
 @pytest.mark.parametrize("task", ["region", "mfm"])

@@ -43,9 +43,9 @@ def own(tmp_path: Path) -> Path:
 
 @contextmanager
 def room_for(files: int) -> Iterator[None]:
-    """The process can open so many files and no more."""
+    """The process can open so many files and no more; many are open where other tests ran before."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(map(int, os.listdir("/dev/fd")))  # many are open where other tests ran before
+    highest = max(int(each.name) for each in Path("/dev/fd").iterdir())
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + files, before[1]))
     taken: list[int] = []
     try:
@@ -260,11 +260,10 @@ def test_a_lack_of_memory_in_a_thread_of_the_reader_reaches_the_command(
 
 def test_a_model_for_which_there_is_no_memory_is_said(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(own)
-    bank = "tasks={itc: {width: 65536, bank: {slots: 1000000000}}}"
     with pytest.raises(
         NoRoomError, match=r"memory: is not enough[\s\S]*allocate \d+ bytes[\s\S]*model\.hidden[\s\S]*slots"
     ):
-        fit.main(["--run", "runs/a", "--set", bank])
+        fit.main(["--run", "runs/a", "--set", "model.hidden=4096", "model.max_tokens=1000000000"])
 
 
 def test_another_error_of_torch_keeps_its_own_words() -> None:

@@ -202,7 +202,8 @@ class Stream:
 
     def _batches(self) -> Batches:
         if not len(self):
-            raise ShardError(self.shards.folder, "no picture has a text for the tasks of this run")
+            takes = "; ".join(need.takes for need in self.needs.values())
+            raise ShardError(self.shards.folder, "no picture has a text for these tasks", expected=takes)
         with (
             closing(self),
             ThreadPoolExecutor(self.threads, "columns") as columns,

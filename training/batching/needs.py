@@ -8,6 +8,13 @@ from contract.errors import unknown_name
 from contract.index import is_cir, is_pair, is_region, is_vqa
 from contract.record import Text
 
+TAKES = {  # contract.index.COUNTED → its texts, in words
+    "vqa": "questions with an answer",
+    "pairs": "statements or captions",
+    "region": "texts with a box",
+    "cir": "edits with a target",
+}
+
 
 class Need(Struct, frozen=True):
     """counted: the index's count of usable texts (contract.index.COUNTED); None: the task takes no text.
@@ -23,6 +30,11 @@ class Need(Struct, frozen=True):
     masked: bool = False
     swaps: bool = False
     near: bool = False
+
+    @property
+    def takes(self) -> str:
+        """What an error says that the task takes."""
+        return TAKES[self.counted] if self.counted else "pictures"
 
 
 NEEDS = {

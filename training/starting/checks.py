@@ -1,4 +1,4 @@
-"""What is refused before the run is made: settings by themselves, then with their rows and their model."""
+"""What is refused before the run is made: settings by themselves, then with their rows."""
 
 from itertools import islice
 
@@ -9,11 +9,10 @@ from training.batching.faults import Unreadable
 from training.batching.needs import need
 from training.config import Itm, Tasks, Train
 from training.distributed import World
-from training.model.model import FusionModel
 from training.model.tasks import TASKS
 from training.modules import filling
 from training.objectives import memory_bank
-from training.optimizing import loop, optim
+from training.optimizing import loop
 from training.optimizing.development import goal
 from training.stream import Stream
 
@@ -91,13 +90,12 @@ def _alone(task: str, settings: Train, fix: str) -> ParamsError:
     )
 
 
-def check_run(settings: Train, model: FusionModel, stream: Stream, development: Stream | None) -> None:
-    """Each part and task has rows, each bank enough to keep and steps to be used in, each group weights."""
-    optim.check_groups(model, settings.optim.groups)
-    _check_rows(settings, stream, development)
+def check_streams(settings: Train, stream: Stream, development: Stream | None) -> None:
+    """Each part and task has rows, each bank enough to keep and steps to be used in."""
     texts = {
         task: texts_of(stream.shards, stream.datasets, need(task).counted) for task in settings.tasks.chosen
     }
+    _check_rows(settings, stream, development)
     _check_texts(stream, texts)
     if settings.tasks.vqa:
         _check_answers(stream)
@@ -109,7 +107,7 @@ def check_run(settings: Train, model: FusionModel, stream: Stream, development: 
 def _check_rows(settings: Train, stream: Stream, development: Stream | None) -> None:
     rows, held = len(stream), 0 if development is None else len(development)
     if not rows + held:
-        raise ShardError(stream.shards.folder, "no picture has a text for the tasks of this run")
+        raise _nothing_for(stream, *settings.tasks.chosen)
     if not rows or (settings.development and not held):
         raise ParamsError(
             "train.development",
@@ -122,11 +120,16 @@ def _check_rows(settings: Train, stream: Stream, development: Stream | None) -> 
 def _check_texts(stream: Stream, texts: dict[str, int | None]) -> None:
     for task, count in texts.items():
         if count == 0:
-            raise ShardError(
-                stream.shards.folder,
-                f"no picture has a text for {task}, which would be trained on nothing",
-                fix=f"take {task} out of train.tasks, or name shards that have such texts",
-            )
+            raise _nothing_for(stream, task)
+
+
+def _nothing_for(stream: Stream, *tasks: str) -> ShardError:
+    return ShardError(
+        stream.shards.folder,
+        f"no picture has a text for {', '.join(tasks)}: nothing would be learnt",
+        expected="; ".join(need(task).takes for task in tasks),
+        fix="name shards that have such texts, or other tasks: --preset, or train.tasks",
+    )
 
 
 def _check_answers(stream: Stream) -> None:

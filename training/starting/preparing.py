@@ -11,12 +11,12 @@ from training.config import Train
 from training.distributed import ALONE, World
 from training.model.compiling import compile_parts
 from training.model.model import FusionModel
-from training.optimizing import device
+from training.optimizing import device, optim
 from training.optimizing.checkpoint import State
 from training.settings import load
 from training.shards import ShardSet
 from training.starting import opening
-from training.starting.checks import check_run, check_settings
+from training.starting.checks import check_settings, check_streams
 from training.starting.streams import streams
 from training.stream import Stream
 
@@ -41,8 +41,9 @@ def prepare(options: argparse.Namespace, world: World = ALONE) -> Prepared:
 def over(shards: ShardSet, settings: Train, seed: int, state: State, world: World) -> Prepared:
     """The same over opened shards, its rows from where the run stands."""
     stream, development = streams(shards, settings, seed, state, world)
+    check_streams(settings, stream, development)
     model = _fresh_model(settings, seed, shards)
-    check_run(settings, model, stream, development)
+    optim.check_groups(model, settings.optim.groups)
     return Prepared(settings, seed, shards, model, stream, development)
 
 
