@@ -8,11 +8,11 @@ from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
+from contract import plain_yaml
 from contract.column import Dtype, Output, Transform
-from contract.errors import ParamsError, no_room
+from contract.errors import ParamsError
 from contract.record import Role
 
 Count = Annotated[int, Meta(ge=0)]
@@ -27,30 +27,6 @@ WEIGHTS = "weights"  # the folder that the stages depend on which run encoders
 TFIDF = "tfidf"  # the text encoder that needs no weights
 NOWHERE: Mapping[str, str] = MappingProxyType({})
 SHOWN = 200  # characters of a value that an error shows
-
-
-class RepeatedKeyError(yaml.MarkedYAMLError):
-    """A mapping has a key twice, of which one would silently win."""
-
-
-class Loader(yaml.SafeLoader):
-    """The safe loader, with the floats of YAML 1.2: `1e-3` is a number and not a text; a key stands once."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """As it is written, before `<<` brings keys from elsewhere."""
-        node = super().compose_mapping_node(anchor)
-        seen = set[str]()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise RepeatedKeyError(problem=key.value, problem_mark=key.start_mark)
-                seen.add(key.value)
-        return node
-
-
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 class Strict(Struct, forbid_unknown_fields=True, frozen=True):
@@ -247,7 +223,7 @@ class Params(Strict, kw_only=True, frozen=True):
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read params.yaml. ParamsError names the key, the value found and the nearest known name."""
-    params = convert(read_yaml(path), Params, str(path))
+    params = convert(plain_yaml.read(path), Params, str(path))
     for section in ("demo", "pretrain", "datasets", "encoders"):
         _check_names(path, section, getattr(params, section))
     if not params.datasets:
@@ -265,32 +241,6 @@ def load(path: Path = Path("params.yaml")) -> Params:
         )
     _check_negatives(path, params)
     return params
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping, read with the safe loader."""
-    try:
-        content = parse_yaml(path.read_text("utf8"))
-    except FileNotFoundError:
-        raise ParamsError(
-            path, "no such file", fix="run from the project's folder, or name it by --params"
-        ) from None
-    except OSError as error:
-        raise no_room(path, error) or ParamsError(path, f"cannot be read: {error.strerror}") from None
-    except RepeatedKeyError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        problem = f"the key '{error.problem}' stands twice in one mapping"
-        raise ParamsError(f"{path}, line {line}", problem, fix="leave one of them") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(path, f"is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ParamsError(path, "does not hold a mapping", found=type(content).__name__)
-    return content
-
-
-def parse_yaml(text: str) -> Any:
-    """Plain data from YAML; objects of any other kind are refused by the loader."""
-    return yaml.load(text, Loader)  # noqa: S506 — Loader is a SafeLoader
 
 
 def convert(content: object, kind: type[T], where: str, said: Mapping[str, str] = NOWHERE) -> T:
@@ -327,7 +277,7 @@ def _fault(content: object, kind: Any, where: str, said: Mapping[str, str], plac
     return ParamsError(
         _said_in(place, where, said),
         f"{place or 'value'}: {_problem(content, kind)}",
-        found=None if isinstance(content, Mapping) else repr(content)[:SHOWN],
+        found=None if isinstance(content, Mapping) and _fields(kind) else repr(content)[:SHOWN],
         expected=f"one of {', '.join(allowed)}" if allowed else None,
     )
 
@@ -344,13 +294,12 @@ def _problem(content: object, kind: Any) -> str:
 def _parts(content: object, kind: Any, place: str) -> Iterator[tuple[str, object, Any]]:
     """What a mapping or list holds: the place of each, the value, and what it is to be."""
     fields = _fields(kind)
-    of = _unwrap(kind)
-    inner: tuple[Any, ...] = () if get_origin(of) in (Union, UnionType) else get_args(of)
+    holds, inner = get_origin(_unwrap(kind)), get_args(_unwrap(kind))
     if isinstance(content, Mapping) and fields:
         yield from ((_join(place, key), content[key], fields[key]) for key in content if key in fields)
-    elif isinstance(content, Mapping) and len(inner) == 2:
+    elif isinstance(content, Mapping) and holds is dict:
         yield from ((_join(place, key), value, inner[1]) for key, value in content.items())
-    elif isinstance(content, list) and inner:
+    elif isinstance(content, list) and holds in (list, tuple):
         yield from ((f"{place}[{number}]", value, inner[0]) for number, value in enumerate(content))
 
 

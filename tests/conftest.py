@@ -8,7 +8,7 @@ import yaml
 from chain import run_chain
 from hypothesis import settings
 
-from contract import params
+from contract import params, plain_yaml
 
 settings.register_profile("shared", deadline=None)  # a machine shared with other work is slow at times
 settings.load_profile("shared")
@@ -35,7 +35,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def small_params() -> dict[str, object]:
     """params.yaml of the project with a small world, few shards and one process."""
-    settings = params.read_yaml(ROOT / "params.yaml")
+    settings = plain_yaml.read(ROOT / "params.yaml")
     settings["demo"] = {"demo": SMALL}
     settings["workers"] = 1
     settings["tokenizer"]["name"] = str(ROOT / "data_pipeline/demo/tokenizer.json")

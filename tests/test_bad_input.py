@@ -289,8 +289,20 @@ def test_an_unknown_key_of_a_task_is_told_with_the_nearest(tmp_path):
         load_settings(tmp_path / "params.yaml", ["tasks={itc: {bank: {slot: 3}}}"])
 
 
-@pytest.mark.parametrize("said", ["{a: 3}", "[-1]"])
-def test_what_is_no_mapping_or_list_is_not_looked_into(tmp_path, said):
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("optim.texts_per_image", "{'a': 3}", r"Expected `int \| str`"),
+        ("optim.texts_per_image", "[-1]", r"Expected `int \| str`"),
+        ("on_error", "['skip']", r"Expected `str`[\s\S]*one of stop, skip"),
+        ("on_error", "{'a': 1}", r"Expected `str`[\s\S]*one of stop, skip"),
+        ("optim.schedule", "['cosine']", r"Expected `str`[\s\S]*one of cosine"),
+        ("optim.groups", "[1]", "Expected `object`, got `array`"),
+        ("datasets", "[1]", "Expected `object`, got `array`"),
+    ],
+)
+def test_what_is_no_mapping_or_list_is_not_looked_into(tmp_path, place, value, said):
     (tmp_path / "params.yaml").write_text("train: {inputs: {grid: vit}}")
-    with pytest.raises(ParamsError, match=r"optim\.texts_per_image: Expected `int \| str`"):
-        load_settings(tmp_path / "params.yaml", [f"optim.texts_per_image={said}"])
+    with pytest.raises(ParamsError, match=rf"{re.escape(place)}: {said}") as refused:
+        load_settings(tmp_path / "params.yaml", [f"{place}={value}"])
+    assert refused.value.found == value

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import yaml
 
-from contract import params
+from contract import params, plain_yaml
 from contract.errors import BudgetError, ParamsError
 from data_pipeline import reasons
 from data_pipeline.__main__ import main
@@ -99,7 +99,7 @@ def test_a_stage_that_exceeds_a_budget_publishes_nothing(
     for folder in annotated.iterdir():  # only what the stage writes is replaced
         if folder.is_dir() and folder.name not in (stage, ".work"):
             (tmp_path / folder.name).symlink_to(folder)
-    settings = params.read_yaml(annotated / "params.yaml")
+    settings = plain_yaml.read(annotated / "params.yaml")
     settings["budgets"] = {stage: {reason: 0.0}}
     settings["tokenizer"]["length"] = 6  # so that spans lie beyond it
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))

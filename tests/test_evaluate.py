@@ -126,6 +126,7 @@ def test_a_users_mistake_is_one_clear_error(project, arguments, message):
         (["--out", "x.json", "--predictions", "x_by_type.json"], "has the name of another file"),
         (["--out", "x", "--predictions", "x/y.json"], "x/y.json[^\\n]*lies in one"),
         (["--out", "s/recall.json", "--submission", "s"], "has the name of another file"),
+        (["--out", "runs/a/config.json"], "has the name of another file"),
         (["--out", "params.yaml", "--questions", "params.yaml"], "has the name of another file"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from column_project import PICTURES, build, draw, write_catalogue, write_params
 
-from contract import codec, index, manifest, params
+from contract import codec, index, manifest, plain_yaml
 from contract.errors import BudgetError, FuselineError, MismatchError, RawDataError
 from contract.index import ABSENT
 from contract.manifest import FeatureManifest
@@ -261,8 +261,8 @@ def test_a_column_without_any_features_is_refused_by_the_projects_own_budget(pro
     (project / "weights").mkdir()
     save_file({name: tensor * np.nan for name, tensor in tensors.items()}, "weights/nan.safetensors")
     build(project, weights="weights/nan.safetensors")
-    own = params.read_yaml(Path(__file__).parents[1] / "params.yaml")
-    settings = params.read_yaml(project / "params.yaml") | {"budgets": own["budgets"]}
+    own = plain_yaml.read(Path(__file__).parents[1] / "params.yaml")
+    settings = plain_yaml.read(project / "params.yaml") | {"budgets": own["budgets"]}
     (project / "params.yaml").write_text(yaml.safe_dump(settings))
     with pytest.raises(BudgetError, match="feature_not_finite"):
         main(["features", "esam"])

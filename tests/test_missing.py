@@ -102,6 +102,15 @@ def test_repeats_of_what_is_kept_and_codes_are_not_missing(project: Path) -> Non
     assert of_gqa() == {}
 
 
+def test_a_repeat_of_what_was_rejected_is_missing_once(project: Path) -> None:
+    add("read/gqa/texts.parquet", question("80", "3", "val"))
+    add("read/gqa/findings.parquet", unread("texts", "80", "val.json", "duplicate_id"))
+    assert of_gqa() == {"val": {"question": 1}}
+    add("read/gqa/findings.parquet", unread("texts", "90", "val.json"))
+    add("read/gqa/findings.parquet", unread("texts", "90", "val.json", "duplicate_id"))
+    assert of_gqa() == {"val": {"question": 2}}
+
+
 def test_a_note_of_cirr_is_no_pair(project: Path) -> None:
     notes = [by_hand.text(f"5.ext{n}", "a-img0", "edit", "a", split="train", source_file="x") for n in (0, 1)]
     add("read/cirr/texts.parquet", *notes, by_hand.CIRR_TEXTS[0] | {"text": "6", "split": "train"})

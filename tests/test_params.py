@@ -151,35 +151,9 @@ def test_a_file_that_is_no_params_is_said(tmp_path: Path, content: str, said: st
         load(tmp_path, content)
 
 
-def test_a_file_in_another_encoding_is_said(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_bytes(b"seed: \xff")
-    with pytest.raises(ParamsError):
-        params.load(path)
-
-
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="project's folder"):
         params.load(tmp_path / "none.yaml")
-
-
-@pytest.mark.parametrize(
-    ("content", "line", "key"),
-    [
-        ("seed: 1\nworkers: 2\nseed: 3\n", 3, "seed"),
-        ("train:\n  inputs: {}\n  optim: {}\n  inputs: {grid: vit}\n", 4, "inputs"),
-        ("a: &a {b: 1}\nc:\n  <<: *a\n  d: 1\n  d: 2\n", 5, "d"),
-    ],
-)
-def test_a_key_that_stands_twice_is_refused(tmp_path: Path, content: str, line: int, key: str) -> None:
-    """One of the two would silently win."""
-    with pytest.raises(ParamsError, match=rf"params\.yaml, line {line}: the key '{key}' stands twice"):
-        load(tmp_path, content)
-
-
-def test_a_merged_key_may_be_said_otherwise(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("a: &a {b: 1, c: 2}\nd:\n  <<: *a\n  b: 3\n")
-    assert params.read_yaml(tmp_path / "a.yaml")["d"] == {"b": 3, "c": 2}
 
 
 def test_a_folder_in_the_place_of_the_file_is_said(tmp_path: Path) -> None:
@@ -201,6 +175,12 @@ def test_a_folder_in_the_place_of_the_file_is_said(tmp_path: Path) -> None:
             {"val": 0},
             r"datasets\.gqa\.raw\[0\]\.shards\.val: [\s\S]*found: +0",
         ),
+        (
+            ("spans",),
+            {"match": {"a": 3}},
+            r"spans\.match: Expected `array`, got `object`\n +found: +\{'a': 3\}",
+        ),
+        (("encoders", "vit", "dtype"), ["half"], r"vit\.dtype: Expected `str`[^\n]*\n +found: +\['half'\]"),
         (("datasets", "gqa"), {"format": "gqa"}, r"datasets\.gqa: Object missing required field `folder`"),
     ],
 )
@@ -212,13 +192,3 @@ def test_what_is_wrong_is_said_with_its_key_its_value_and_what_it_may_be(
     part(content, steps)[last] = wrong
     with pytest.raises(ParamsError, match=said):
         load(tmp_path, content)
-
-
-def test_a_chain_of_merges_is_no_repetition(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: {deep: &b {<<: *a, x: 2}}\nc: {<<: *b}\n")
-    assert params.read_yaml(tmp_path / "a.yaml")["c"] == {"x": 2}
-
-
-def test_a_list_as_a_key_is_one_error(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="unhashable"):
-        load(tmp_path, "seed: 1\n? [a, b]\n: 1\n")

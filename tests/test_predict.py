@@ -105,6 +105,8 @@ def test_a_text_that_is_cut_is_said(matching, capsys):
         (("--text", "left", "--fused"), "--fused: goes with --map"),
         ((*QUESTION, "--map", "x.svg"), "--map: goes with --text"),
         (("--text", "left", "--map", "none.jpg"), "has the name of another file"),
+        (("--text", "left", "--map", "runs/a/config.json"), "has the name of another file"),
+        (("--text", "left", "--map", "runs/a/checkpoints/x.svg"), "or lies in one"),
         (("--text", "left", "--map", ""), "is a folder"),
         (("--text", "left", "--map", "runs"), "is a folder"),
     ],
@@ -115,18 +117,19 @@ def test_options_that_do_not_go_together_are_refused(matching, capsys, options, 
     assert "% " not in capsys.readouterr().out
 
 
-def test_each_panel_is_the_map_of_its_word(matching, monkeypatch):
+@pytest.mark.parametrize("fused", [False, True])
+def test_each_panel_is_the_map_of_its_word(matching, monkeypatch, fused):
     drawn = []
     monkeypatch.setattr(predict.heatmap, "svg", lambda _title, _photo, panels: drawn.extend(panels) or "")
-    asked("--text", "left top ?", "--map", "where.svg")
+    asked("--text", "left top ?", "--map", "where.svg", *["--fused"] * fused)
     model = run.trained_model(run.open_run(Path("runs/a")), "best").eval()
     batch = predict.single(run.open_run(Path("runs/a")), matching, "left top ?", "itm")
     first = torch.zeros(1, dtype=torch.long)
-    cam = gradcam.gradcam(model, batch, first, first)[0, :, 1:]  # without CLS
+    cam, other = (gradcam.gradcam(model, batch, first, first, fused=f)[0, :, 1:] for f in (fused, not fused))
     wanted = [cam[gradcam.MEAN], *cam[gradcam.TOKENS :]]
     for (_, cells), expected in zip(drawn, wanted, strict=True):
         torch.testing.assert_close(torch.from_numpy(cells), expected)
-    assert not torch.equal(wanted[1], wanted[2])
+    assert not torch.equal(wanted[1], wanted[2]) and not torch.equal(cam, other)
 
 
 def test_a_head_of_one_block_has_no_map_of_words(tmp_path, monkeypatch):

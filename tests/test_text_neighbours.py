@@ -184,6 +184,15 @@ def test_random_draws_say_which_are_known_to_be_true() -> None:
     assert scores[rows == 0] == pytest.approx(1)
 
 
+def test_random_draws_are_of_the_anchors_role() -> None:
+    phrases = table(("g0", "a", "red"), ("g1", "b", "blue"), role="phrase")
+    captions = table(("g0", "c", "a red ball"), ("g1", "d", "a blue one"), role="caption")
+    found = sentences(pl.concat([phrases, captions]), asked())
+    anchors = np.arange(400) % 4
+    rows, _, _ = draws(found, tfidf.vectors(found.different, 64), anchors, np.random.default_rng(0))
+    assert (rows // 2 == anchors // 2).all() and set(rows.tolist()) == {0, 1, 2, 3}
+
+
 def hub(texts: int, depth: int) -> tuple[Sentences, Found]:
     """Texts of as many pictures, each with the first of them as its nearest and any others behind it."""
     said = sentences(table(*((f"g{n}", f"t{n}", f"word{n}") for n in range(texts))), asked())

@@ -241,7 +241,8 @@ def _check_files(options: argparse.Namespace, written: list[Path]) -> None:
     for path in read:
         if not path.is_file():
             raise ParamsError(path, "no such file", fix="name a file of the GQA site, unpacked")
-    outputs.check(written, read)
+    runs = [options.run, *([options.blind] if options.blind else [])]
+    outputs.check(written, [*read, *(path for folder in runs for path in run.own(folder))])
 
 
 def _open(current: Run, options: argparse.Namespace) -> ShardSet:

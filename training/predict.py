@@ -123,7 +123,7 @@ def _check_map(options: argparse.Namespace, current: Run) -> None:
             found=f"model.head_layers: {layers}",
             expected="a run with 2 or more",
         )
-    outputs.check([options.map], [options.image])
+    outputs.check([options.map], [options.image, *run.own(options.run)])
 
 
 def _note_cut(current: Run, text: str) -> None:

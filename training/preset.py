@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from contract import params
+from contract import plain_yaml
 from contract.errors import unknown_name
 
 FOLDER = Path(__file__).parent / "presets"
@@ -18,4 +18,4 @@ def load(name: str) -> dict[str, Any]:
     """Place → value. The error for an unknown name lists the known ones."""
     if name not in names():
         raise unknown_name("--preset", "preset", name, names())
-    return params.read_yaml(FOLDER / f"{name}.yaml")
+    return plain_yaml.read(FOLDER / f"{name}.yaml")

@@ -29,6 +29,7 @@ from training.trunk.picture import column
 
 SCRATCH = TextModel()
 TEXT_FOLDER = "text"  # of a run
+OWN = ("config.json", "tokenizer.json", "features", TEXT_FOLDER, "checkpoints", "metrics.json", "plots")
 SHAPE = ("grid", "width", "dtype")  # of a column, which its arrays show
 
 
@@ -132,6 +133,11 @@ def create(folder: Path, run_config: RunConfig, shards: ShardSet) -> Run:
             write_atomic(beside / TEXT_FOLDER / path.name, path.read_bytes())
         write_atomic(beside / "config.json", msgspec.json.format(msgspec.json.encode(run_config), indent=1))
     return open_run(folder)
+
+
+def own(folder: Path) -> list[Path]:
+    """What a run's folder holds of the run itself: other things may lie beside it."""
+    return [folder / name for name in OWN]
 
 
 def check_new(folder: Path) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
-from contract import params
+from contract import params, plain_yaml
 from contract.errors import ParamsError
 from training.config import Tasks, Train
 
@@ -20,7 +19,7 @@ def load(path: Path, overrides: list[str], preset: Mapping[str, Any] | None = No
 
     `inputs` must be said, if only as `{}`: a run that never looks at a picture is not made by leaving it out.
     """
-    content = params.read_yaml(path)
+    content = plain_yaml.read(path)
     params.check_keys(content, params.Params, str(path))
     settings = content.get("train") or {}
     if not isinstance(settings, dict):
@@ -75,10 +74,7 @@ def _parse(override: str) -> tuple[str, Any]:
     place, equals, value = override.partition("=")
     if not equals:
         raise ParamsError(f"--set {override}", "is not key=value", expected="for example optim.epochs=2")
-    try:
-        return place, params.parse_yaml(value)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"--set {override}", f"is not YAML: {' '.join(str(error).split())}") from None
+    return place, plain_yaml.parse(value, f"--set {override}")
 
 
 def _apply(settings: dict[str, Any], place: str, value: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from contract import column, index, params
+from contract import column, index, plain_yaml
 from contract.errors import MismatchError, ShardError
 from contract.files import link, write_atomic
 from contract.index import index_path
@@ -93,7 +93,7 @@ def objects() -> Path | None:
 
 def locked_object(out: Path) -> str | None:
     """The `.dir` object that dvc.lock names for an out, if it names one."""
-    stages = params.read_yaml(LOCK).get("stages") or {} if LOCK.is_file() else {}
+    stages = plain_yaml.read(LOCK).get("stages") or {} if LOCK.is_file() else {}
     outs = [entry for stage in stages.values() for entry in stage.get("outs") or []]
     return next((entry.get("md5") for entry in outs if entry.get("path") == out.as_posix()), None)
 

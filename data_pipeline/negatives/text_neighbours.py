@@ -195,8 +195,12 @@ def _sayer(sentences: Sentences, different: Rows, random: np.random.Generator) -
 def draws(
     sentences: Sentences, vectors_UD: Vectors, anchors_A: Rows, random: np.random.Generator
 ) -> tuple[Rows, Scores, Mask]:
-    """A random text of any role for each anchor: its row, its cosine, and whether it is known true."""
-    rows_A = random.integers(0, max(1, len(sentences.said)), len(anchors_A))
+    """A random text of its role for each anchor: its row, its cosine, and whether it is known true."""
+    role_T = sentences.table["role"].to_numpy()
+    rows_A = np.zeros(len(anchors_A), np.int64)
+    for role in sentences.of_role:
+        asked, there = role_T[anchors_A] == role, np.flatnonzero(role_T == role)
+        rows_A[asked] = there[random.integers(0, len(there), asked.sum())]
     scores_A = np.vecdot(
         vectors_UD[sentences.said[rows_A]].astype(np.float64), vectors_UD[sentences.said[anchors_A]]
     )

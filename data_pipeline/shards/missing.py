@@ -89,6 +89,7 @@ def _unread(dataset: str, table: str, declared: LazyFrame) -> DataFrame:
     )
     one = pl.when(pl.col("split").n_unique() == 1).then(pl.col("split").first())
     files = declared.group_by("source_file").agg(split=one, kind=pl.col("kind").first())
-    rejected = found.select("id", source_file="file").join(declared, on="id", how="anti")
+    unread = found.select("id", source_file="file").unique(maintain_order=True)
+    rejected = unread.join(declared, on="id", how="anti")
     placed = rejected.join(files, on="source_file", how="left").collect()
     return placed.select(pl.col("split").fill_null(""), pl.col("kind").fill_null(KINDS[table]))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from contract.params import Strict, convert, read_yaml
+from contract import plain_yaml
+from contract.params import Strict, convert
 from data_pipeline.texts.plurals import plurals
 
 FILE = Path(__file__).with_name("objects.yaml")
@@ -64,7 +65,7 @@ def form(name: str) -> str:
 
 def load() -> ObjectNames:
     """The project's vocabulary."""
-    content = convert(read_yaml(FILE), Vocabulary, str(FILE))
+    content = convert(plain_yaml.read(FILE), Vocabulary, str(FILE))
     same = {form(name): [form(other) for other in thing.same] for name, thing in content.objects.items()}
     wider = {form(kind): form(name) for name, thing in content.objects.items() for kind in thing.kinds}
     return ObjectNames(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from contract import params
+from contract import params, plain_yaml
 from contract.errors import ParamsError, unknown_name
 
 
@@ -57,7 +57,7 @@ class Ablation(Strict, frozen=True):
 
 def load(path: Path) -> Ablation:
     """Read and check the file. A name that nothing has, and a factor over two bases, are ParamsErrors."""
-    plan = params.convert(params.read_yaml(path), Ablation, str(path))
+    plan = params.convert(plain_yaml.read(path), Ablation, str(path))
     for name, known in plan.rows.items():
         _check_known(f"{path}: rows.{name}.base", "base", known.base, plan.bases)
     for name, factor in plan.factors.items():

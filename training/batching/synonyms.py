@@ -14,9 +14,10 @@ from pathlib import Path
 from msgspec import Struct, structs
 from tokenizers import Tokenizer
 
+from contract import plain_yaml
 from contract.errors import ParamsError
 from contract.files import sha256_file
-from contract.params import convert, read_yaml
+from contract.params import convert
 from contract.record import Text
 from contract.seeds import rng
 from training.batching.tokenising import tokenised
@@ -104,7 +105,7 @@ def load(path: Path) -> Vocabulary:
     """ParamsError where the file is no vocabulary."""
     if not path.is_file():
         raise ParamsError("train.augment.vocabulary", "no such file", found=str(path))
-    return convert(read_yaml(path), Vocabulary, str(path))
+    return convert(plain_yaml.read(path), Vocabulary, str(path))
 
 
 class Synonyms:
