@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks import end_to_end
 from contract import manifest
-from contract.errors import ParamsError
+from contract.errors import MismatchError, ParamsError
 from contract.manifest import DataManifest
 from contract.record import Record
 from training import blindness, evaluate, fit, preset, results, run, settings
@@ -209,3 +209,12 @@ def test_a_benchmark_without_questions_has_no_figures_of_them(tmp_path, monkeypa
     ran = end_to_end.Ran(2.0, 1, [(0.0, "dvc repro"), (0.5, "Running stage 'train':"), (1.0, "Built")])
     monkeypatch.setattr(end_to_end, "run", lambda *_: ran)
     assert not [row for row in end_to_end.demo(tmp_path) if "VQA" in row.figure]
+
+
+@pytest.mark.parametrize("content", ["", '{"run"'])
+def test_results_that_are_cut_off_are_one_error(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    Path("reports").mkdir()
+    Path("reports/evaluate.json").write_text(content)
+    with pytest.raises(MismatchError, match=r"evaluate\.json: is damaged[\s\S]*dvc repro"):
+        results.main([])

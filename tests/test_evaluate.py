@@ -226,6 +226,14 @@ def with_more_statements(number: int, record: Record) -> Record:
     return structs.replace(record, texts=[*record.texts, *more])
 
 
+def test_pictures_of_as_many_texts_are_asked_together(project):
+    """Beside others, the last texts of a picture have no partner."""
+    every_task.build(project / "uneven", change=with_more_statements)
+    one = structs.replace(held(), shards=open_shards(["uneven/data"], ["vit", "esam"], split="val"))
+    counts = [len(picture.texts) for picture in in_turn(one)]
+    assert counts == sorted(counts, reverse=True) and len(set(counts)) > 1
+
+
 @pytest.mark.parametrize("looks", ["text", "picture"])
 def test_who_looks_at_texts_or_at_pictures_alone_is_at_chance_in_random_pairs(project, monkeypatch, looks):
     def logits(shared, text, picture):

@@ -173,6 +173,19 @@ def test_threads_are_told_not_to_spin_before_torch_is_there():
     assert said.split() == ["10000", "False"]
 
 
+def test_a_run_without_a_name_looks_at_no_other(world):
+    Path("runs/new").mkdir(parents=True)
+    Path("runs/new/x").touch()
+    train("--set", "optim.epochs=1")
+    assert [path.name for path in Path("runs").glob("[0-9]*-vqa*")] != []
+
+
+def test_where_no_run_can_be_made_is_said_before_the_shards_are_opened(world):
+    Path("runs").touch()
+    with pytest.raises(ParamsError, match="runs: cannot be written"):
+        train("--shards", "nowhere")
+
+
 def test_the_best_is_pointed_at_before_the_last(world, monkeypatch):
     written = []
     write = checkpoint.write_atomic

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from contract import manifest
-from contract.errors import ParamsError, run_command
+from contract.errors import MismatchError, ParamsError, run_command
 from contract.manifest import DataManifest
 from training import blindness
 from training.evaluation import scored, vqa_scores
@@ -65,7 +65,10 @@ def _evaluated(path: Path) -> Any:
     """What stage `evaluate` wrote there."""
     if not path.is_file():
         raise ParamsError(path, "no such file", fix="build it: dvc repro")
-    return msgspec.json.decode(path.read_bytes())
+    try:
+        return msgspec.json.decode(path.read_bytes())
+    except msgspec.DecodeError as error:
+        raise MismatchError(path, f"is damaged: {error}", fix="build it anew: dvc repro") from None
 
 
 def tables(scores: Mapping[str, Any], by_type: list[dict[str, Any]]) -> list[str]:
