@@ -306,3 +306,10 @@ def test_what_is_no_mapping_or_list_is_not_looked_into(tmp_path, place, value, s
     with pytest.raises(ParamsError, match=rf"{re.escape(place)}: {said}") as refused:
         load_settings(tmp_path / "params.yaml", [f"{place}={value}"])
     assert refused.value.found == value
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "{a: -.inf}"])
+def test_what_is_no_finite_number_is_said_where_it_was_said(tmp_path, value):
+    (tmp_path / "params.yaml").write_text("train: {inputs: {grid: vit}}")
+    with pytest.raises(ParamsError, match=r"^--set fusion\.alpha(\.a)?: is not a finite number\n +found"):
+        load_settings(tmp_path / "params.yaml", [f"fusion.alpha={value}"])

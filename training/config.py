@@ -299,6 +299,7 @@ class Augment(Strict, frozen=True):
 
 class Optim(Strict, frozen=True):
     """Batches, steps and the learning rate. batch: pictures per optimizer step, over all accumulated parts.
+    The contrast of itc is over all of them; itm, region and cir contrast within a part.
 
     schedule: how the rate falls after `warmup`, the share of all steps in which it rises (one_cycle: SPRC).
     groups: part of the model ("trunk.text") → factor of the rate there. ema: decay of a running mean of the

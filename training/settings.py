@@ -65,7 +65,6 @@ def override(train: Train, overrides: list[str]) -> Train:
     settings = to_builtins(train)
     for place, value in map(_parse, overrides):
         _apply(settings, place, value)
-    _check_finite(settings, "--set")
     return from_builtins(settings, "--set")
 
 
@@ -74,7 +73,9 @@ def _parse(override: str) -> tuple[str, Any]:
     place, equals, value = override.partition("=")
     if not equals:
         raise ParamsError(f"--set {override}", "is not key=value", expected="for example optim.epochs=2")
-    return place, plain_yaml.parse(value, f"--set {override}")
+    parsed = plain_yaml.parse(value, f"--set {override}")
+    _check_finite(parsed, f"--set {place}")
+    return place, parsed
 
 
 def _apply(settings: dict[str, Any], place: str, value: Any) -> None:

@@ -50,6 +50,7 @@ def _check_cells(name: str, settings: Train) -> None:
         raise ParamsError(
             "train.masking.fill",
             f"{name} asks for tokens by their place, and `{DROP}` leaves nothing there",
+            found=masking.fill,
             fix="fill: learned, zero, mean or noise",
         )
 
@@ -117,7 +118,10 @@ def _check_sources(itm: Itm, tasks: Tasks) -> None:
             )
     if sources.similar and not tasks.itc:
         raise ParamsError(
-            f"{place}.similar", "is what itc takes for alike, and this run has no itc", found=sources.similar
+            f"{place}.similar",
+            "is what itc takes for alike, and this run has no itc",
+            found=sources.similar,
+            fix="random: 1 in its place, or train itc too",
         )
     if sources.mined and not tasks.mined:
         raise ParamsError(

@@ -92,7 +92,7 @@ def _nothing_asked(measure: str) -> TrainingError:
     return TrainingError(
         "train.development",
         f"nothing that is held out asks for {measure}, which chooses the best checkpoint",
-        fix="start a new run with a larger share, or with another measure as train.best",
+        fix="start a new run with a larger share, another train.best, or shards that have more for it",
     )
 
 

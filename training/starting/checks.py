@@ -1,11 +1,8 @@
 """What is refused before the run is made: settings by themselves, then with their rows."""
 
-from itertools import islice
-
-from contract.errors import MismatchError, ParamsError, ShardError, unknown_name
+from contract.errors import ParamsError, ShardError, unknown_name
 from training.batching import masking
 from training.batching.eligible import texts_of
-from training.batching.faults import Unreadable
 from training.batching.needs import need
 from training.config import Itm, Tasks, Train
 from training.distributed import World
@@ -14,10 +11,8 @@ from training.modules import filling
 from training.objectives import memory_bank
 from training.optimizing import loop
 from training.optimizing.development import goal
+from training.starting import first_records
 from training.stream import Stream
-
-LOOKED_AT = 100  # batches whose questions may all have answers that are not known
-SHOWN = 5  # answers that an error names
 
 
 def check_settings(settings: Train, world: World) -> None:
@@ -97,8 +92,7 @@ def check_streams(settings: Train, stream: Stream, development: Stream | None) -
     }
     _check_rows(settings, stream, development)
     _check_texts(stream, texts)
-    if settings.tasks.vqa:
-        _check_answers(stream)
+    first_records.check(settings.tasks, stream)
     if development is not None:
         _check_goal(settings, development)
     _check_banks(settings, stream, texts["region"] if settings.tasks.region else 0)
@@ -130,28 +124,6 @@ def _nothing_for(stream: Stream, *tasks: str) -> ShardError:
         expected="; ".join(need(task).takes for task in tasks),
         fix="name shards that have such texts, or other tasks: --preset, or train.tasks",
     )
-
-
-def _check_answers(stream: Stream) -> None:
-    """A vocabulary of other questions would train nothing: every answer would be unknown to it."""
-    known, asked = set(stream.shards.answers), dict[str, None]()
-    for span in islice(stream.spans(), LOOKED_AT):
-        places, _ = stream.planner.rows(span)
-        try:
-            records = stream.planner.records(places)
-        except Unreadable:  # said where it is read to be trained on
-            continue
-        asked |= {text.answer: None for record in records for text in record.texts if text.answer is not None}
-        if not known.isdisjoint(asked):
-            return
-    if asked:
-        raise MismatchError(
-            stream.shards.folder,
-            f"asks for none of the {len(known)} answers that are known, so that vqa would learn nothing",
-            found=", ".join(islice(asked, SHOWN)),
-            expected=", ".join(stream.shards.answers[:SHOWN]) or "answers",
-            fix="of tars without a manifest, name other --answers; of others, build data/ anew",
-        )
 
 
 def _check_goal(settings: Train, held: Stream) -> None:

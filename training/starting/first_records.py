@@ -1,0 +1,138 @@
+"""What no index counts is looked for in the first records, before a run trains on nothing."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import Protocol
+
+from contract.errors import FuselineError, MismatchError, ShardError
+from contract.index import is_pair
+from contract.record import Record
+from training.batching.faults import Unreadable
+from training.batching.needs import need
+from training.config import Tasks
+from training.stream import Stream
+
+LOOKED_AT = 100  # batches of each dataset that may all hold nothing of use
+SHOWN = 5  # answers that an error names
+
+
+class Sought(Protocol):
+    """Something without which a task learns nothing."""
+
+    def found_in(self, record: Record) -> bool:
+        """Whether it has been found, now that this record was seen too."""
+
+    def missing(self, stream: Stream) -> FuselineError | None:
+        """The error if it was not found; None where nothing was seen that could have held it."""
+
+
+def check(tasks: Tasks, stream: Stream) -> None:
+    """The error of a task that these records leave nothing to learn from."""
+    sought = _sought(tasks, stream)
+    for record in _first(stream) if sought else ():
+        sought = [one for one in sought if not one.found_in(record)]
+        if not sought:
+            return
+    for error in (one.missing(stream) for one in sought):
+        if error:
+            raise error
+
+
+def _sought(tasks: Tasks, stream: Stream) -> list[Sought]:
+    sought: list[Sought] = [KnownAnswer(stream.shards.answers)] if tasks.vqa else []
+    sought += [OtherPicture(task) for task in ("itc", "itm") if task in tasks.chosen]
+    return [*sought, UsableBox()] if tasks.region else sought
+
+
+def _first(stream: Stream) -> Iterator[Record]:
+    """Of the first batches of each dataset in an epoch. What is damaged is said where it is trained on."""
+    looked_at = Counter[int]()
+    epoch = len(stream) // stream.batch + len(stream.datasets)
+    for span in islice(stream.spans(), epoch):
+        looked_at[span.dataset] += 1
+        if looked_at[span.dataset] > LOOKED_AT:
+            continue
+        try:
+            yield from stream.planner.records(stream.planner.rows(span)[0])
+        except Unreadable:
+            continue
+
+
+class KnownAnswer:
+    """A vocabulary of other questions would train nothing: every answer would be unknown to it."""
+
+    def __init__(self, answers: list[str]) -> None:
+        self.known = set(answers)
+        self.asked = dict[str, None]()
+
+    def found_in(self, record: Record) -> bool:
+        """An answer that the model can give."""
+        answers = [text.answer for text in record.texts if text.answer is not None]
+        self.asked |= dict.fromkeys(answers)
+        return not self.known.isdisjoint(answers)
+
+    def missing(self, stream: Stream) -> FuselineError | None:
+        """None of these questions has a known answer."""
+        if not self.asked:
+            return None
+        return MismatchError(
+            stream.shards.folder,
+            f"asks for none of the {len(self.known)} answers that are known: vqa would learn nothing",
+            found=", ".join(islice(self.asked, SHOWN)),
+            expected=", ".join(stream.shards.answers[:SHOWN]) or "answers",
+            fix="of tars without a manifest, name other --answers; of others, build data/ anew",
+        )
+
+
+class OtherPicture:
+    """A text is told from those of another picture, in other words: of one picture alone nothing is false."""
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        self.groups, self.words = set[str](), set[str]()
+
+    def found_in(self, record: Record) -> bool:
+        """Two pictures, and two wordings."""
+        words = {text.text for text in record.texts if is_pair(text)}
+        if words:
+            self.groups.add(record.group)
+            self.words |= words
+        return len(self.groups) > 1 and len(self.words) > 1
+
+    def missing(self, stream: Stream) -> FuselineError | None:
+        """All are copies of one picture, or say the same."""
+        if not self.groups:
+            return None
+        return ShardError(
+            stream.shards.folder,
+            f"holds no text that is false of another text's picture: {self.task} would learn nothing",
+            found=f"different pictures (`group`): {len(self.groups)}, different texts: {len(self.words)}",
+            expected="two of each, or more",
+            fix=f"name shards of more pictures, or take {self.task} out of train.tasks",
+        )
+
+
+class UsableBox:
+    """The index counts links to boxes, also to those of crowds, which no phrase is told by."""
+
+    def __init__(self) -> None:
+        self.links = 0
+
+    def found_in(self, record: Record) -> bool:
+        """A box of one thing that a text or a span of it names."""
+        links = [row for text in record.texts for rows in (text.about, *text.span_regions) for row in rows]
+        self.links += len(links)
+        return not set(links).issubset(record.regions.crowd)
+
+    def missing(self, stream: Stream) -> FuselineError | None:
+        """Crowds alone."""
+        if not self.links:
+            return None
+        return ShardError(
+            stream.shards.folder,
+            "holds no text that names the box of one thing: region would learn nothing",
+            found="boxes of crowds alone",
+            expected=need("region").takes,
+            fix="name shards that have others, or take region out of train.tasks",
+        )
