@@ -32,7 +32,7 @@ from benchmarks.report import Figure, figure
 from contract.manifest import FeatureManifest
 from training import preset, run
 from training.batch import Batch
-from training.config import Fusion, Train
+from training.config import TEXT, Fusion, Train
 from training.distributed import ALONE
 from training.model.model import FusionModel
 from training.optimizing import freed_memory, optim, step
@@ -47,6 +47,10 @@ from training.stream import Stream
 CPU = torch.device("cpu")
 WARMUP, STEPS, BATCHES, TURNS = 1, 3, 2, 6
 COMPARED = "vqa"  # the preset whose fusions are compared
+FUSED = {
+    "two columns": {"grid": "vit", "pixel": "esam"},
+    "a column and the text": {"grid": "vit", "words": TEXT},
+}
 VIT_B = {"grid": {"grid": 14, "cls": True, "width": 768}, "pixel": {"grid": 16, "cls": False, "width": 256}}
 LARGE = ["model.hidden=768", "model.heads=12", "optim.batch=16", "optim.accumulate=1", "development=0"]
 SIZES: dict[str, list[str]] = {"demo": ["development=0"], "vit_b": LARGE}
@@ -57,15 +61,15 @@ SHOWN = 5  # operators of the printed profile
 
 class Measured(Struct):
     """Of one preset at one size. seconds: of a step; outside: share of it that is no product nor attention;
-    largest: operator → share, of those outside; megabytes: peak of the process; gated: its share of a step's
-    time and of its operations.
+    largest: operator → share, of those outside; megabytes: peak of the process; gated: what is fused → its
+    share of a step's time and of its operations.
     """
 
     seconds: float
     outside: float
     largest: dict[str, float]
     megabytes: float
-    gated: tuple[float, float] | None = None
+    gated: dict[str, tuple[float, float]] = {}
 
 
 def main() -> None:
@@ -106,10 +110,9 @@ def described(name: str, size: str, found: Measured) -> list[Figure]:
         figure(f"{what}: % outside products and attention", 100 * found.outside, "< 15", largest),
         figure(f"{what}: peak memory, MB", found.megabytes),
     ]
-    if found.gated is not None:
-        taken, counted = (100 * share for share in found.gated)
-        against = f"{counted:.1f} % of the step's operations"
-        rows.append(figure(f"{what}: % of a step for `gated`", taken, "< 10", against))
+    for fused, (taken, counted) in found.gated.items():
+        against = f"{100 * counted:.1f} % of the step's operations"
+        rows.append(figure(f"{what}: % of a step for `gated` of {fused}", 100 * taken, "< 10", against))
     return rows
 
 
@@ -126,7 +129,11 @@ def measure(name: str, size: str, shards: str) -> Measured:
     seconds = median(timed(take, next(repeated)) for _ in range(STEPS))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     outside, largest = profiled(take, batches)
-    gated = gated_share(settings, shapes, batches, shards) if name == COMPARED else None
+    gated = {
+        fused: gated_share(structs.replace(settings, inputs=named), shapes, batches, shards)
+        for fused, named in FUSED.items()
+        if name == COMPARED
+    }
     return Measured(seconds, outside, largest, peak, gated)
 
 
@@ -225,6 +232,7 @@ def gated_share(
     """What `gated` takes of a step that has it, of its time and of its operations: steps with and without
     take turns.
     """
+    shapes = {name: shapes[name] for name in settings.columns}
     kinds = [structs.replace(settings, fusion=Fusion(kind=kind)) for kind in ("gated", "none")]
     takes = [stepper(made(one, shapes, folder), one) for one in kinds]
     with_it, without = (

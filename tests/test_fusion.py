@@ -181,7 +181,8 @@ def over_a_text(kind: str, shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     picture, _ = streams()
     words = torch.tensor([[True, True, True], [True, True, False]])
-    return picture, TextFusion(registry.kind(kind), shape)(picture, SEEN, torch.randn(2, 3, 16), words)
+    fuse = TextFusion(registry.kind(kind), shape)
+    return picture, fuse(picture, SEEN, torch.arange(2), torch.randn(2, 3, 16), words)
 
 
 @pytest.mark.parametrize("kind", ["difnet", "cross_attention"])
@@ -206,7 +207,7 @@ def test_gated_changes_the_picture_less_over_a_zero_text_than_over_a_real_one(se
     text, mask = TextEncoder(100, 64, 2, 2, 32, 0.0)(torch.randint(100, (2, 32)), every)
 
     def change(text: torch.Tensor) -> torch.Tensor:
-        return (fuse(picture, seen, text, mask) - picture).flatten(1).norm(dim=1)
+        return (fuse(picture, seen, torch.arange(2), text, mask) - picture).flatten(1).norm(dim=1)
 
     assert (change(torch.zeros_like(text)) < change(text)).all()
 

@@ -109,6 +109,17 @@ def test_gated_is_its_equations():
     torch.testing.assert_close(module(v, c).double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def test_gated_lays_each_text_over_its_picture():
+    """As its mean stood on every place of that picture."""
+    torch.manual_seed(0)
+    module = perturbed(GatedFusionModule(HIDDEN, alpha=0.7))
+    (v, _), c, rows = stream(2), torch.randn(5, HIDDEN), torch.tensor([1, 0, 0, 1, 1])
+    spread = c[:, None].expand(-1, v.shape[1], -1)
+    torch.testing.assert_close(module(v, c, rows=rows), module(v[rows], spread), rtol=1e-5, atol=1e-5)
+    assert module(v, c[:0], rows=rows[:0]).shape == (0, *v.shape[1:])
+
+
 def read(layer: CrossLayer, x: Tensor, other: Tensor, mask: Tensor) -> Tensor:
     """x + att(LN x, LN' other), then x + feed-forward(LN x)."""
     x = x + attention(layer.attention, norm(layer.norm, x), norm(layer.norm_other, other), mask)

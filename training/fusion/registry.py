@@ -2,7 +2,8 @@
 
 Every fusion is called as fusion(v, c, v_mask, c_mask): v [B,N,H] the first input, c the second (zero where
 its mask is False), [B,N,H] on the same N places or, where these need not be the same, [B,M,H]. It gives
-[B,N,H].
+[B,N,H]. One that lays a text over a picture by itself is called as fusion(v, c, rows=…) for that: c [T,H],
+rows [T] the picture of each; it gives [T,N,H].
 """
 
 from collections.abc import Callable
@@ -52,18 +53,20 @@ class Kind(Struct, frozen=True):
     """attends: its tokens look at each other, so they must know their places beforehand.
 
     aligned: both inputs must lie on the same places, so a text comes as its mean, laid over all of them, and
-    not token by token. check: refuses what could not be built, also where one input leaves nothing to fuse.
+    not token by token; lays: the fusion does that itself. check: refuses what could not be built, also where
+    one input leaves nothing to fuse.
     """
 
     build: Callable[[Shape], nn.Module]
     check: Callable[[Shape], None] = lambda _shape: None
     attends: bool = False
     aligned: bool = True
+    lays: bool = False
 
 
 FUSIONS = {
     "none": Kind(lambda _shape: FirstOnly()),
-    "gated": Kind(lambda shape: GatedFusionModule(shape.hidden, shape.alpha)),
+    "gated": Kind(lambda shape: GatedFusionModule(shape.hidden, shape.alpha), lays=True),
     "difnet": Kind(_difnet, lambda shape: check_layers(shape.separate, shape.layers), attends=True),
     "cross_attention": Kind(
         lambda shape: CrossAttentionFusion(shape.hidden, shape.heads, shape.dropout, layers=shape.layers),

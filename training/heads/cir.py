@@ -107,9 +107,9 @@ class CirHead(nn.Module):
         """[E,K,H] what the queries make of the reference and the text."""
         picture, visible, rows = shared.picture, shared.visible, shared.rows[edits]
         if self.gate is not None:
-            picture, visible = picture[rows], visible[rows]
-            words = masked_mean(text[:, 1:], mask[:, 1:])[:, None].expand_as(picture)
-            picture, rows = self.gate(picture, words), torch.arange(len(rows), device=rows.device)
+            words = masked_mean(text[:, 1:], mask[:, 1:])
+            picture, visible = self.gate(picture, words, rows=rows), visible[rows]
+            rows = torch.arange(len(rows), device=rows.device)
         queries = self.queries.expand(len(edits), -1, -1)
         both = torch.cat([queries, text], 1)
         return self._read(both, F.pad(mask, (queries.shape[1], 0), value=True), picture, visible, rows)

@@ -42,17 +42,21 @@ class TextFusion(nn.Module):
 
     def __init__(self, kind: Kind, shape: Shape) -> None:
         super().__init__()
-        self.aligned, self.fusion = kind.aligned, kind.build(shape)
+        self.kind, self.fusion = kind, kind.build(shape)
         self.norm = nn.LayerNorm(shape.hidden) if kind.attends else nn.Identity()
 
-    def forward(self, picture: Tensor, visible: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """picture [T,N,H] of each text, text [T,1+L,H] → [T,N,H]. The summary token is no word."""
+    def forward(self, picture: Tensor, visible: Tensor, rows: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        """picture [P,N,H], text [T,1+L,H] of the pictures `rows` → [T,N,H]. The summary token is no word."""
         words, mask = text[:, 1:], mask[:, 1:]
-        if self.aligned:
-            words = masked_mean(words, mask)[:, None].expand_as(picture)
-            mask = visible
-        fused: Tensor = self.norm(self.fusion(picture, words, visible, mask))
-        return fused
+        if self.kind.lays:
+            fused = self.fusion(picture, masked_mean(words, mask), rows=rows)
+        else:
+            own, seen = picture[rows], visible[rows]
+            if self.kind.aligned:
+                words, mask = masked_mean(words, mask)[:, None].expand_as(own), seen
+            fused = self.fusion(own, words, seen, mask)
+        normed: Tensor = self.norm(fused)
+        return normed
 
 
 class Trunk(nn.Module):
@@ -78,6 +82,6 @@ class Trunk(nn.Module):
         picture, visible = self.picture(batch)
         if self.text_fusion is None:
             return Shared(text, mask, picture, visible, batch.text_picture, look=self.picture)
-        own, seen = picture[batch.text_picture], visible[batch.text_picture]
+        fused = self.text_fusion(picture, visible, batch.text_picture, text, mask)
         rows = torch.arange(len(text), device=text.device)
-        return Shared(text, mask, self.text_fusion(own, seen, text, mask), seen, rows)
+        return Shared(text, mask, fused, visible[batch.text_picture], rows)
