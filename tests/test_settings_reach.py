@@ -1,4 +1,4 @@
-"""What is said under `train` reaches what it is for: each setting has a row here, or a test module of its own.
+"""What is said under `train` reaches what it is for: each setting has a row here, or a test elsewhere.
 
 A row says what it stands beside, other values than the one that holds there, and where to look: at what the
 first step asks of the weights, at what a short run makes of them, or at the part that was to get the value.
