@@ -189,6 +189,19 @@ def recomputed(chosen: Settings) -> Hashable:
     return {module.recomputed for module in modules(chosen) if isinstance(module, Block)}
 
 
+def queries(chosen: Settings) -> Hashable:
+    """How many queries and prompts there are, and vectors of a target."""
+    new = prepared(chosen)
+    head, shared = new.model.heads["cir"], new.model.trunk(next(iter(new.stream)))
+    targets = head.targets(shared.picture, shared.visible)
+    return {len(head.queries), len(head.prompt), targets.shape[1]}
+
+
+def beside(field: str) -> Callable[[Settings], Hashable]:
+    """How many pictures, or texts, stand beside the texts of a batch."""
+    return lambda chosen: int((getattr(next(iter(prepared(chosen).stream)), field) >= 0).sum())
+
+
 def of_streams(name: str) -> Callable[[Settings], Hashable]:
     """An attribute of the rows that are trained on, and of those held out."""
 
@@ -257,13 +270,14 @@ CHANGES = [
     Row("tasks.itm.balance", ITM, ("false",), pulled),
     Row("tasks.itm.two_way", ITM, ("true",), pulled),
     Row("tasks.itm.sides", ITM, ("picture", "text"), pulled),
-    Row("tasks.itm.mined", OF_PICTURES, (3,), pulled),
-    Row("tasks.itm.mined", OF_TEXTS, (3,), pulled),
+    Row("tasks.itm.mined", MINED, (3,), beside("neg_picture")),
+    Row("tasks.itm.mined", MINED, (3,), beside("near_text")),
     Row("tasks.itm.swapped", SWAPPED, (3,), pulled),
     Row("tasks.itm.sources.similar", BOTH, (9,), pulled),
     Row("tasks.itm.sources.random", SIMILAR, (0,), pulled),
     Row("tasks.itm.sources.mined", OF_PICTURES, (9,), pulled),
     Row("tasks.itm.sources.mined", OF_TEXTS, (9,), pulled),
+    Row("tasks.itm.sources.mined", MINED, (0,), beside("near_text")),
     Row("tasks.itm.sources.swapped", SWAPPED, (9,), pulled),
     Row("tasks.itm.sources.masked", MASKED, (0, 9), pulled),
     Row("tasks.region.width", REGION, (16,), pulled),
@@ -278,7 +292,6 @@ CHANGES = [
     Row("tasks.region.swapped", REGION, (1, 2), pulled),
     Row("tasks.region.masked", (*REGION, "masking.fill=learned"), ("true",), pulled),
     Row("tasks.cir.width", CIR, (16,), pulled),
-    Row("tasks.cir.queries", CIR, (2,), pulled),
     Row("tasks.cir.rtc", CIR, (1,), pulled),
     Row("tasks.cir.align", CIR, (1,), pulled),
     Row("tasks.cir.target", CIR, ("shared",), pulled),
@@ -322,6 +335,7 @@ CHANGES = [
 # The value is found as it was said, wherever one is.
 SAID = [
     *(Row(f"tasks.{name}.scale.most", task(name), (50,), limits) for name in ("itc", "region", "cir")),
+    Row("tasks.cir.queries", CIR, (2, 9), queries),
     Row("model.heads", (*EVERY, *DIFNET), (4,), heads),
     Row("model.heads", (*EVERY, *CROSS), (4,), heads),
     Row("model.text_layers", (), (3,), text_layers),
