@@ -357,7 +357,7 @@ HELD_ELSEWHERE = {
     "best": "test_starting",
     "patience": "test_patience",
     "checkpoint_every": "test_fit",
-    "on_error": "test_skipped",
+    "on_error": "test_fit_stops",
     "max_skipped": "test_skipped",
 }
 
