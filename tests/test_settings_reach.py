@@ -235,6 +235,7 @@ def of_scale(name: str) -> list[Row]:
 
 
 def of_bank(name: str) -> list[Row]:
+    """What every bank has; a short run fills it."""
     at, given = f"tasks.{name}.bank", task(name, "bank: {slots: 12}")
     return [Row(f"{at}.slots", given, (4,), learned), Row(f"{at}.warmup", given, (2,), learned)]
 
