@@ -325,6 +325,14 @@ def test_wording_that_gives_a_change_away_is_its_baseline():
     assert "wrong_picture" not in found.values and "picture_auc" not in found.values
 
 
+def test_the_shares_of_right_answers_by_hand():
+    """Log-odds of 0 are a no: wrong of a text's own picture, right of a wrong pair."""
+    own, picture, text = ([1, -1, 2, 0, 1], [-1, -1, 0, 1], [-1, -2, -3, 0, 2])
+    found = itm_scores.section(itm_scores.Sides(*map(np.array, (own, picture, text))), {})
+    shares = {name: found.values[name] for name in ("own", "wrong_picture", "wrong_text")}
+    assert shares == pytest.approx({"own": 3 / 5, "wrong_picture": 3 / 4, "wrong_text": 4 / 5})
+
+
 def test_random_log_odds_are_at_chance():
     random = np.random.default_rng(2)
     sides = itm_scores.Sides(*(random.normal(size=4000) for _ in range(3)))

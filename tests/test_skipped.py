@@ -51,6 +51,13 @@ def counted(run: str) -> str:
     return Path(run, "plots/metrics/train/skipped.tsv").read_text()
 
 
+def test_a_run_leaves_out_as_many_as_it_may(world: Path) -> None:
+    most = len(DAMAGED)
+    fit.main(["--run", "runs/enough", *SETTINGS, f"max_skipped={most}"])
+    with pytest.raises(ShardError, match=f"at most {most - 1}"):
+        fit.main(["--run", "runs/fewer", *SETTINGS, f"max_skipped={most - 1}"])
+
+
 def test_a_run_that_stops_counts_each_picture_once(world: Path) -> None:
     fit.main(["--run", "runs/whole", *SETTINGS])
     stopped_at(6, "--run", "runs/stopped", *SETTINGS)
