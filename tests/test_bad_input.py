@@ -313,3 +313,9 @@ def test_what_is_no_finite_number_is_said_where_it_was_said(tmp_path, value):
     (tmp_path / "params.yaml").write_text("train: {inputs: {grid: vit}}")
     with pytest.raises(ParamsError, match=r"^--set fusion\.alpha(\.a)?: is not a finite number\n +found"):
         load_settings(tmp_path / "params.yaml", [f"fusion.alpha={value}"])
+
+
+def test_what_is_no_finite_number_in_the_file_is_said_of_the_file(tmp_path):
+    (tmp_path / "params.yaml").write_text("train: {inputs: {grid: vit}, fusion: {alpha: .nan}}")
+    with pytest.raises(ParamsError, match=r"params\.yaml: train\.fusion\.alpha: is not a finite number"):
+        load_settings(tmp_path / "params.yaml", [])
