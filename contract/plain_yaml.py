@@ -1,6 +1,12 @@
-"""YAML as plain data. Whatever a person or a stranger wrote, it is values or one ParamsError."""
+"""YAML as plain data: texts, numbers, true and false, nothing, lists and mappings.
+
+Whatever a person or a stranger wrote, it is such values or one ParamsError. Tags are refused (a value is of
+the kind that it looks like), a date is the text that it was written as, and a value that `*` names is two.
+"""
 
 import re
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +14,35 @@ import yaml
 
 from contract.errors import ParamsError, no_room
 
+MERGE, DATE = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:timestamp"
+MOST = 1_000_000  # values, those counted again that `*` names again
 
-class RepeatedKeyError(yaml.MarkedYAMLError):
-    """A mapping has a key twice, of which one would silently win."""
 
-
-class EndlessError(yaml.MarkedYAMLError):
-    """A value holds itself."""
+class RefusedError(yaml.MarkedYAMLError):
+    """What YAML allows and a file of settings is better without. note: the fix."""
 
 
 class Loader(yaml.SafeLoader):
     """The safe loader, with the floats of YAML 1.2: `1e-3` is a number and not a text; a key stands once."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 a copy, as PyYAML makes one
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != DATE]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._open: list[str | None] = []  # anchors of what is being read
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
-        """An alias is of what has ended."""
+        """An alias is of what has ended, and nothing has a tag."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent) and event.anchor in self._open:
-            raise EndlessError(problem=f"*{event.anchor} stands inside what it names")
         if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self._open:
+                raise _refused(event, f"*{event.anchor} stands inside what it names", "write it out")
             return super().compose_node(parent, index)
+        if event.tag is not None:
+            raise _refused(event, f"the tag {event.tag} is not taken", "leave it out")
         self._open.append(event.anchor)
         node = super().compose_node(parent, index)
         self._open.pop()
@@ -41,10 +53,11 @@ class Loader(yaml.SafeLoader):
         node = super().compose_mapping_node(anchor)
         seen = set[object]()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
                 name = self.construct_object(key)
                 if name in seen:
-                    raise RepeatedKeyError(problem=key.value, problem_mark=key.start_mark)
+                    problem = f"the key '{key.value}' stands twice in one mapping"
+                    raise _refused(key, problem, "leave one of them")
                 seen.add(name)
         return node
 
@@ -52,6 +65,10 @@ class Loader(yaml.SafeLoader):
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
+
+
+def _refused(where: Any, problem: str, fix: str) -> RefusedError:
+    return RefusedError(problem=problem, problem_mark=where.start_mark, note=fix)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -74,16 +91,23 @@ def read(path: Path) -> dict[str, Any]:
 def parse(text: str, where: str) -> Any:
     """Values of plain kinds. where: what an error names."""
     try:
-        return yaml.load(text, Loader)  # noqa: S506 — Loader is a SafeLoader
-    except RepeatedKeyError as error:
-        problem = f"the key '{error.problem}' stands twice in one mapping"
-        raise ParamsError(_line(where, text, error), problem, fix="leave one of them") from None
+        return _apart(yaml.load(text, Loader), count(), where)  # noqa: S506 — Loader is a SafeLoader
+    except RefusedError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        place = f"{where}, line {line}" if "\n" in text else where
+        raise ParamsError(place, str(error.problem), fix=error.note) from None
     except RecursionError:
         raise ParamsError(where, "is nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets a date of a thirteenth month through as that
+    except (yaml.YAMLError, ValueError) as error:  # `0x_` looks like a number to PyYAML
         raise ParamsError(where, f"is not YAML: {' '.join(str(error).split())}") from None
 
 
-def _line(where: str, text: str, error: yaml.MarkedYAMLError) -> str:
-    mark = error.problem_mark
-    return f"{where}, line {mark.line + 1}" if mark and "\n" in text else where
+def _apart(value: Any, seen: Iterator[int], where: str) -> Any:
+    """The same without shared parts, so that to change one place changes no other."""
+    if next(seen) > MOST:
+        raise ParamsError(where, "holds too many values", expected=f"at most {MOST:,}")
+    if isinstance(value, dict):
+        return {key: _apart(inner, seen, where) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_apart(inner, seen, where) for inner in value]
+    return value

@@ -20,7 +20,7 @@ from contract import manifest
 from contract.errors import MismatchError, ParamsError, ShardError
 from contract.manifest import DataManifest
 from contract.record import Near, Record, Text, TextNegatives
-from training import evaluate, fit, run
+from training import blindness, evaluate, fit, run
 from training.batching.needs import Need, need
 from training.config import Masking
 from training.evaluation import (
@@ -38,6 +38,8 @@ from training.evaluation.scored import Section, pool
 from training.evaluation.scorers import SCORERS
 from training.model.tasks import TASKS
 from training.shards import Place, open_shards
+
+OWN_FILES = {name for name in run.OWN if name.endswith(".json")}
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +128,12 @@ def test_a_users_mistake_is_one_clear_error(project, arguments, message):
         (["--out", "x.json", "--predictions", "x_by_type.json"], "has the name of another file"),
         (["--out", "x", "--predictions", "x/y.json"], "x/y.json[^\\n]*lies in one"),
         (["--out", "s/recall.json", "--submission", "s"], "has the name of another file"),
-        (["--out", "runs/a/config.json"], "has the name of another file"),
+        *((["--out", f"runs/a/{name}"], "has the name of another file") for name in sorted(OWN_FILES)),
+        *((["--out", f"runs/a/{name}/x.json"], "lies in one") for name in sorted({*run.OWN} - OWN_FILES)),
+        *(
+            (["--blind", "runs/b", "--out", f"runs/b/{name}"], "has the name of another file")
+            for name in (run.OWN[0], blindness.FILE)
+        ),
         (["--out", "params.yaml", "--questions", "params.yaml"], "has the name of another file"),
     ],
 )

@@ -1,15 +1,20 @@
 """What leaves a task nothing to learn from is said before the run is made, though the index counts texts."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import every_task
 import pytest
 from msgspec.structs import replace
+from test_fit import stopped_run
 
-from contract.errors import FuselineError
+from contract import index, manifest
+from contract.errors import FuselineError, TrainingError
+from contract.manifest import DataManifest
 from contract.record import Record
 from training import fit
+from training.starting import first_records
 
 Change = Callable[[int, Record], Record]
 
@@ -48,30 +53,99 @@ LACKING = [
     (crowds, "region", r"region would learn nothing[\s\S]*found: +boxes of crowds alone"),
     (other_answers, "vqa", r"vqa would learn nothing[\s\S]*found: +never"),
 ]
+SHORT = ("optim.epochs=1", "optim.batch=4", "development=0")
 
 
 @pytest.fixture
-def train(tmp_path, monkeypatch) -> Callable[[Change, str], None]:
-    """A run of a few steps over records that are changed in this way."""
+def build(tmp_path, monkeypatch) -> Callable[[Change], None]:
+    """Makes shards of records that are changed in this way."""
     monkeypatch.chdir(tmp_path)
+    return lambda change: every_task.build(tmp_path, train=24, val=4, shards=2, change=change)
 
-    def run(change: Change, tasks: str) -> None:
-        every_task.build(tmp_path, train=24, val=4, shards=1, change=change)
-        fit.main(
-            ["--run", "runs/a", "--set", f"tasks={tasks}", "optim.epochs=1", "optim.batch=4", "development=0"]
-        )
 
-    return run
+def train(task: str, *more: str) -> None:
+    """A run of a few steps."""
+    tasks = task if task.startswith("{") else f"{{{task}: {{}}}}"
+    fit.main(["--run", "runs/a", "--set", f"tasks={tasks}", *SHORT, *more])
+
+
+def begins(task: str, *more: str) -> None:
+    """It trains; at its end it may be told that nothing was asked."""
+    with suppress(TrainingError):
+        train(task, *more)
+    assert Path("runs/a/checkpoints/last.json").exists()
 
 
 @pytest.mark.parametrize(("change", "task", "said"), LACKING)
-def test_what_leaves_nothing_to_learn_is_refused(train, change, task, said):
-    with pytest.raises(FuselineError, match=said):
-        train(change, f"{{{task}: {{}}}}")
+def test_what_leaves_nothing_to_learn_is_refused(build, change, task, said):
+    build(change)
+    with pytest.raises(FuselineError, match=rf"the 24 pictures looked at .*{said}"):
+        train(task)
     assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(("change", "task", "_said"), LACKING)
-def test_a_single_other_picture_is_looked_for_in_a_whole_epoch(train, change, task, _said):
-    train(but_one(change), f"{{{task}: {{}}}}")
-    assert Path("runs/a/checkpoints/last.json").exists()
+def test_a_single_other_picture_is_looked_for_in_a_whole_epoch(build, change, task, _said):
+    build(but_one(change))
+    begins(task)
+
+
+@pytest.mark.parametrize(("change", "task", "_said"), LACKING)
+def test_each_dataset_is_looked_at_however_seldom_it_comes(build, change, task, _said):
+    build(but_one(change))
+    known = manifest.load(Path("data"), DataManifest)
+    known.shards["toy-001"].dataset = "other"
+    manifest.save(Path("data"), known)
+    begins(task, "datasets={toy: 30, other: 1}")
+
+
+@pytest.mark.parametrize(("change", "task", "_said"), LACKING)
+def test_where_a_record_is_damaged_nothing_is_refused(build, change, task, _said):
+    build(change)
+    damage()
+    begins(task, "on_error=skip")
+
+
+def damage() -> None:
+    """A record of the first shard is no JSON any more."""
+    shard = Path("data/toy-000.tar")
+    content = bytearray(shard.read_bytes())
+    content[int(index.load(shard).rows["offset"][3, 0])] ^= 255
+    shard.write_bytes(content)
+
+
+def test_a_box_that_a_span_alone_names_is_one(build):
+    def spans_alone(number: int, record: Record) -> Record:
+        record = every_task.with_all(number, record)
+        linked = [text for text in record.texts if text.role == "statement"]
+        spans = [
+            replace(text, span_chars=[(0, 3)], span_tokens=[(0, 1)], span_regions=[[0]]) for text in linked
+        ]
+        return replace(record, texts=spans)
+
+    build(spans_alone)
+    begins("region")
+
+
+def test_a_run_that_has_begun_goes_on_whatever_comes(build, monkeypatch):
+    monkeypatch.setattr(first_records, "LOOKED_AT", 1)
+
+    def first_alone(number: int, record: Record) -> Record:
+        return (every_task.with_all if number < 8 else one_picture)(number, record)
+
+    build(first_alone)
+    stopped_run(monkeypatch, "runs/a", 4, "tasks={itc: {}}", *SHORT, "shuffle=none", "checkpoint_every=1")
+    fit.main(["--resume", "runs/a"])
+
+
+def test_one_picture_is_enough_where_its_own_texts_and_view_are_the_wrong_ones(build):
+    def linked(number: int, record: Record) -> Record:
+        record = one_picture(number, record)
+        for text in record.texts:
+            if text.role == "statement":
+                text.span_chars, text.span_tokens, text.span_regions = [(0, len(text.text))], [(0, 2)], [[0]]
+        return record
+
+    build(linked)
+    sources = "{itm: {swapped: 1, sources: {random: 0, masked: 1, swapped: 1}}}"
+    begins(sources, "masking.fill=learned", "optim.batch=12")

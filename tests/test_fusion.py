@@ -197,6 +197,25 @@ def test_gated_over_a_text_with_alpha_zero_is_the_picture_bit_for_bit():
     assert torch.equal(fused, picture)
 
 
+@pytest.mark.parametrize("kind", ["none", "gated", "difnet", "cross_attention"])
+@torch.no_grad()
+def test_a_text_is_fused_into_its_own_picture_and_padding_is_no_word(kind):
+    """Each alone with its picture and without padding gives the same."""
+    torch.manual_seed(0)
+    fuse = TextFusion(registry.kind(kind), SHAPE)
+    picture, seen = torch.randn(2, 5, 16), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    picture = picture * seen[..., None]
+    rows, lengths = torch.tensor([1, 0, 0, 1]), [2, 3, 0, 1]
+    text, mask = torch.randn(4, 4, 16), torch.arange(4) < 1 + torch.tensor(lengths)[:, None]
+    together = fuse(picture, seen, rows, text, mask)
+    for number, (row, length) in enumerate(zip(rows.tolist(), lengths, strict=True)):
+        one, words = slice(row, row + 1), text[number : number + 1, : 1 + length]
+        alone = fuse(
+            picture[one], seen[one], torch.tensor([0]), words, torch.ones(1, 1 + length, dtype=torch.bool)
+        )
+        torch.testing.assert_close(together[number][seen[row]], alone[0][seen[row]], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_gated_changes_the_picture_less_over_a_zero_text_than_over_a_real_one(seed):
     """At the sizes of the notes: ViT-B's 257 tokens and a text of 32. ‖out(0) − v‖ < ‖out(c) − v‖."""

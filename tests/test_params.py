@@ -142,7 +142,7 @@ def test_a_missing_dataset_or_encoder_lists_those_there_are(tmp_path: Path) -> N
     [
         ("- a\n- b\n", "mapping"),
         ("a: [1", "not YAML"),
-        ("!!python/object:os.system {}", "not YAML"),
+        ("!!python/object:os.system {}", "tag"),
         ("", "mapping"),
     ],
 )

@@ -242,7 +242,8 @@ def _check_files(options: argparse.Namespace, written: list[Path]) -> None:
         if not path.is_file():
             raise ParamsError(path, "no such file", fix="name a file of the GQA site, unpacked")
     runs = [options.run, *([options.blind] if options.blind else [])]
-    outputs.check(written, [*read, *(path for folder in runs for path in run.own(folder))])
+    theirs = [path for folder in runs for path in (*run.own(folder), folder / blindness.FILE)]
+    outputs.check(written, [*read, *theirs])
 
 
 def _open(current: Run, options: argparse.Namespace) -> ShardSet:

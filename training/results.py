@@ -55,20 +55,27 @@ def main(arguments: list[str]) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(arguments)
-    scores, by_type = _evaluated(EVALUATION), _evaluated(BY_TYPE)
+    scores = _evaluated(EVALUATION, dict[str, str | dict[str, Any]])
+    by_type = _evaluated(BY_TYPE, list[dict[str, Any]])
+    if "split" not in scores:
+        raise _damaged(EVALUATION, "it names no split")
     print(f"\nBuilt\n{built()}\n\nIn data/\n{contents()}")
     print(f"\nOn held-out pictures (split {scores['split']})\n" + "\n\n".join(tables(scores, by_type)))
     print(f"\n{NEXT.format(predict=predict(scores))}")
 
 
-def _evaluated(path: Path) -> Any:
+def _evaluated(path: Path, kind: Any) -> Any:
     """What stage `evaluate` wrote there."""
     if not path.is_file():
         raise ParamsError(path, "no such file", fix="build it: dvc repro")
     try:
-        return msgspec.json.decode(path.read_bytes())
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except msgspec.DecodeError as error:
-        raise MismatchError(path, f"is damaged: {error}", fix="build it anew: dvc repro") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, why: object) -> MismatchError:
+    return MismatchError(path, f"is damaged: {why}", fix="build it anew: dvc repro")
 
 
 def tables(scores: Mapping[str, Any], by_type: list[dict[str, Any]]) -> list[str]:

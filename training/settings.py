@@ -89,7 +89,7 @@ def _apply(settings: dict[str, Any], place: str, value: Any) -> None:
 
 
 def _check_finite(value: object, place: str) -> None:
-    """No setting is infinite or not a number, which YAML can write and no bound of a type refuses."""
+    """No setting of a mapping is infinite or not a number, which YAML can write and no type refuses."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ParamsError(place, "is not a finite number", found=value)
     if isinstance(value, dict):

@@ -1,6 +1,5 @@
 """What no index counts is looked for in the first records, before a run trains on nothing."""
 
-from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
@@ -9,6 +8,7 @@ from contract.errors import FuselineError, MismatchError, ShardError
 from contract.index import is_pair
 from contract.record import Record
 from training.batching.faults import Unreadable
+from training.batching.mixture import Span
 from training.batching.needs import need
 from training.config import Tasks
 from training.stream import Stream
@@ -23,40 +23,46 @@ class Sought(Protocol):
     def found_in(self, record: Record) -> bool:
         """Whether it has been found, now that this record was seen too."""
 
-    def missing(self, stream: Stream) -> FuselineError | None:
+    def missing(self, stream: Stream, looked_at: str) -> FuselineError | None:
         """The error if it was not found; None where nothing was seen that could have held it."""
 
 
 def check(tasks: Tasks, stream: Stream) -> None:
-    """The error of a task that these records leave nothing to learn from."""
-    sought = _sought(tasks, stream)
-    for record in _first(stream) if sought else ():
-        sought = [one for one in sought if not one.found_in(record)]
-        if not sought:
-            return
-    for error in (one.missing(stream) for one in sought):
+    """The error of a task to which the first records leave nothing to learn from.
+
+    Where one is damaged nothing is refused: it is said where it is trained on, and may be what counts.
+    """
+    sought, looked_at = _sought(tasks, stream), 0
+    try:
+        for record in _first(stream) if sought else ():
+            looked_at += 1
+            sought = [one for one in sought if not one.found_in(record)]
+            if not sought:
+                return
+    except Unreadable:
+        return
+    for error in (one.missing(stream, f"the {looked_at:,} pictures looked at") for one in sought):
         if error:
             raise error
 
 
 def _sought(tasks: Tasks, stream: Stream) -> list[Sought]:
     sought: list[Sought] = [KnownAnswer(stream.shards.answers)] if tasks.vqa else []
-    sought += [OtherPicture(task) for task in ("itc", "itm") if task in tasks.chosen]
+    own = tasks.itm and tasks.itm.sources.swapped and tasks.itm.sources.masked  # wrong pairs of one picture
+    sought += [OtherPicture("itc")] if tasks.itc else []
+    sought += [OtherPicture("itm")] if tasks.itm and not own else []
     return [*sought, UsableBox()] if tasks.region else sought
 
 
 def _first(stream: Stream) -> Iterator[Record]:
-    """Of the first batches of each dataset in an epoch. What is damaged is said where it is trained on."""
-    looked_at = Counter[int]()
-    epoch = len(stream) // stream.batch + len(stream.datasets)
-    for span in islice(stream.spans(), epoch):
-        looked_at[span.dataset] += 1
-        if looked_at[span.dataset] > LOOKED_AT:
-            continue
-        try:
-            yield from stream.planner.records(stream.planner.rows(span)[0])
-        except Unreadable:
-            continue
+    """Of the first epoch of each dataset, its batches in turn with those of the others; not from where a run
+    stands, so that one that could begin can go on.
+    """
+    for start in range(0, LOOKED_AT * stream.batch, stream.batch):
+        for number, dataset in enumerate(stream.datasets):
+            rows = min(stream.batch, len(dataset) - start)
+            if rows > 0:
+                yield from stream.planner.records(stream.planner.rows(Span(number, start, rows, 0))[0])
 
 
 class KnownAnswer:
@@ -72,13 +78,13 @@ class KnownAnswer:
         self.asked |= dict.fromkeys(answers)
         return not self.known.isdisjoint(answers)
 
-    def missing(self, stream: Stream) -> FuselineError | None:
+    def missing(self, stream: Stream, looked_at: str) -> FuselineError | None:
         """None of these questions has a known answer."""
         if not self.asked:
             return None
         return MismatchError(
             stream.shards.folder,
-            f"asks for none of the {len(self.known)} answers that are known: vqa would learn nothing",
+            f"{looked_at} ask for none of the {len(self.known)} known answers: vqa would learn nothing",
             found=", ".join(islice(self.asked, SHOWN)),
             expected=", ".join(stream.shards.answers[:SHOWN]) or "answers",
             fix="of tars without a manifest, name other --answers; of others, build data/ anew",
@@ -100,13 +106,13 @@ class OtherPicture:
             self.words |= words
         return len(self.groups) > 1 and len(self.words) > 1
 
-    def missing(self, stream: Stream) -> FuselineError | None:
+    def missing(self, stream: Stream, looked_at: str) -> FuselineError | None:
         """All are copies of one picture, or say the same."""
         if not self.groups:
             return None
         return ShardError(
             stream.shards.folder,
-            f"holds no text that is false of another text's picture: {self.task} would learn nothing",
+            f"{looked_at} have no text that is false of another's picture: {self.task} would learn nothing",
             found=f"different pictures (`group`): {len(self.groups)}, different texts: {len(self.words)}",
             expected="two of each, or more",
             fix=f"name shards of more pictures, or take {self.task} out of train.tasks",
@@ -125,13 +131,13 @@ class UsableBox:
         self.links += len(links)
         return not set(links).issubset(record.regions.crowd)
 
-    def missing(self, stream: Stream) -> FuselineError | None:
+    def missing(self, stream: Stream, looked_at: str) -> FuselineError | None:
         """Crowds alone."""
         if not self.links:
             return None
         return ShardError(
             stream.shards.folder,
-            "holds no text that names the box of one thing: region would learn nothing",
+            f"{looked_at} have no text that names the box of one thing: region would learn nothing",
             found="boxes of crowds alone",
             expected=need("region").takes,
             fix="name shards that have others, or take region out of train.tasks",
