@@ -34,6 +34,18 @@ def crowds(number: int, record: Record) -> Record:
     return replace(record, regions=replace(record.regions, crowd=list(range(len(record.regions.id)))))
 
 
+def spans_alone(number: int, record: Record) -> Record:
+    record = every_task.with_all(number, record)
+    said = [text for text in record.texts if text.role == "statement"]
+    linked = {"span_chars": [(0, 3)], "span_tokens": [(0, 1)], "span_regions": [[0]]}
+    return replace(record, texts=[replace(text, **linked) for text in said])
+
+
+def crowds_of_spans(number: int, record: Record) -> Record:
+    record = spans_alone(number, record)
+    return replace(record, regions=replace(record.regions, crowd=[0]))
+
+
 def other_answers(number: int, record: Record) -> Record:
     record = every_task.with_all(number, record)
     asked = [replace(text, answer=text.answer and "never") for text in record.texts]
@@ -51,6 +63,7 @@ LACKING = [
     (one_text, "itc", r"itc would learn nothing[\s\S]*pictures \(`group`\): 24, different texts: 1"),
     (one_text, "itm", r"itm would learn nothing[\s\S]*pictures \(`group`\): 24, different texts: 1"),
     (crowds, "region", r"region would learn nothing[\s\S]*found: +boxes of crowds alone"),
+    (crowds_of_spans, "region", r"region would learn nothing[\s\S]*found: +boxes of crowds alone"),
     (other_answers, "vqa", r"vqa would learn nothing[\s\S]*found: +never"),
 ]
 SHORT = ("optim.epochs=1", "optim.batch=4", "development=0")
@@ -115,14 +128,6 @@ def damage() -> None:
 
 
 def test_a_box_that_a_span_alone_names_is_one(build):
-    def spans_alone(number: int, record: Record) -> Record:
-        record = every_task.with_all(number, record)
-        linked = [text for text in record.texts if text.role == "statement"]
-        spans = [
-            replace(text, span_chars=[(0, 3)], span_tokens=[(0, 1)], span_regions=[[0]]) for text in linked
-        ]
-        return replace(record, texts=spans)
-
     build(spans_alone)
     begins("region")
 
