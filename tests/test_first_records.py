@@ -14,6 +14,7 @@ from contract.errors import FuselineError, TrainingError
 from contract.manifest import DataManifest
 from contract.record import Record
 from training import fit
+from training.optimizing import checkpoint
 from training.starting import first_records
 
 Change = Callable[[int, Record], Record]
@@ -82,7 +83,7 @@ def train(task: str, *more: str) -> None:
     fit.main(["--run", "runs/a", "--set", f"tasks={tasks}", *SHORT, *more])
 
 
-def begins(task: str, *more: str) -> None:
+def assert_begins(task: str, *more: str) -> None:
     """It trains; at its end it may be told that nothing was asked."""
     with suppress(TrainingError):
         train(task, *more)
@@ -100,7 +101,7 @@ def test_what_leaves_nothing_to_learn_is_refused(build, change, task, said):
 @pytest.mark.parametrize(("change", "task", "_said"), LACKING)
 def test_a_single_other_picture_is_looked_for_in_a_whole_epoch(build, change, task, _said):
     build(but_one(change))
-    begins(task)
+    assert_begins(task)
 
 
 @pytest.mark.parametrize(("change", "task", "_said"), LACKING)
@@ -109,14 +110,14 @@ def test_each_dataset_is_looked_at_however_seldom_it_comes(build, change, task, 
     known = manifest.load(Path("data"), DataManifest)
     known.shards["toy-001"].dataset = "other"
     manifest.save(Path("data"), known)
-    begins(task, "datasets={toy: 30, other: 1}")
+    assert_begins(task, "datasets={toy: 30, other: 1}")
 
 
 @pytest.mark.parametrize(("change", "task", "_said"), LACKING)
 def test_where_a_record_is_damaged_nothing_is_refused(build, change, task, _said):
     build(change)
     damage()
-    begins(task, "on_error=skip")
+    assert_begins(task, "on_error=skip")
 
 
 def damage() -> None:
@@ -129,7 +130,7 @@ def damage() -> None:
 
 def test_a_box_that_a_span_alone_names_is_one(build):
     build(spans_alone)
-    begins("region")
+    assert_begins("region")
 
 
 def test_a_run_that_has_begun_goes_on_whatever_comes(build, monkeypatch):
@@ -141,6 +142,7 @@ def test_a_run_that_has_begun_goes_on_whatever_comes(build, monkeypatch):
     build(first_alone)
     stopped_run(monkeypatch, "runs/a", 4, "tasks={itc: {}}", *SHORT, "shuffle=none", "checkpoint_every=1")
     fit.main(["--resume", "runs/a"])
+    assert checkpoint.load_state(checkpoint.find(Path("runs/a"), "last")).step == 6
 
 
 def test_one_picture_is_enough_where_its_own_texts_and_view_are_the_wrong_ones(build):
@@ -153,4 +155,4 @@ def test_one_picture_is_enough_where_its_own_texts_and_view_are_the_wrong_ones(b
 
     build(linked)
     sources = "{itm: {swapped: 1, sources: {random: 0, masked: 1, swapped: 1}}}"
-    begins(sources, "masking.fill=learned", "optim.batch=12")
+    assert_begins(sources, "masking.fill=learned", "optim.batch=12")
