@@ -1,7 +1,7 @@
 """YAML as plain data: texts, numbers, true and false, nothing, lists and mappings.
 
 Whatever a person or a stranger wrote, it is such values or one ParamsError. Tags are refused (a value is of
-the kind that it looks like), a date is the text that it was written as, and a value that `*` names is two.
+the kind that it looks like), a date is the text that it was written as, and what `*` names is a copy.
 """
 
 import re

@@ -113,6 +113,16 @@ def test_each_dataset_is_looked_at_however_seldom_it_comes(build, change, task, 
     assert_begins(task, "datasets={toy: 30, other: 1}")
 
 
+def test_a_run_that_left_a_damaged_record_out_goes_on(build, monkeypatch):
+    build(one_picture)
+    damage()
+    skip = ("tasks={itc: {}}", *SHORT, "on_error=skip", "checkpoint_every=1")
+    stopped_run(monkeypatch, "runs/a", 4, *skip)
+    with suppress(TrainingError):
+        fit.main(["--resume", "runs/a"])
+    assert checkpoint.load_state(checkpoint.find(Path("runs/a"), "last")).step == 6
+
+
 @pytest.mark.parametrize(("change", "task", "_said"), LACKING)
 def test_where_a_record_is_damaged_nothing_is_refused(build, change, task, _said):
     build(change)

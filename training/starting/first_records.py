@@ -30,9 +30,9 @@ class Sought(Protocol):
 def check(tasks: Tasks, stream: Stream) -> None:
     """The error of a task to which the first records leave nothing to learn from.
 
-    Where one is damaged nothing is refused: it is said where it is trained on, and may be what counts.
+    Where one is damaged, or was left out by the run that goes on, nothing is refused: it may be what counts.
     """
-    sought, looked_at = _sought(tasks, stream), 0
+    sought, looked_at = [] if stream.left_out() else _sought(tasks, stream), 0
     try:
         for record in _first(stream) if sought else ():
             looked_at += 1
@@ -48,10 +48,13 @@ def check(tasks: Tasks, stream: Stream) -> None:
 
 def _sought(tasks: Tasks, stream: Stream) -> list[Sought]:
     sought: list[Sought] = [KnownAnswer(stream.shards.answers)] if tasks.vqa else []
-    own = tasks.itm and tasks.itm.sources.swapped and tasks.itm.sources.masked  # wrong pairs of one picture
-    sought += [OtherPicture("itc")] if tasks.itc else []
-    sought += [OtherPicture("itm")] if tasks.itm and not own else []
-    return [*sought, UsableBox()] if tasks.region else sought
+    if tasks.itc:
+        sought.append(OtherPicture("itc"))
+    if tasks.itm and not (tasks.itm.sources.swapped and tasks.itm.sources.masked):  # both are of one picture
+        sought.append(OtherPicture("itm"))
+    if tasks.region:
+        sought.append(UsableBox())
+    return sought
 
 
 def _first(stream: Stream) -> Iterator[Record]:
