@@ -355,13 +355,13 @@ def test_region_equals_a_naive_loop(project):
     right = []
     for picture in pictures:
         (batch,) = one.batches("region", "toy", [picture], need("region"), text_negatives=10)
-        pairs, hard, real = one.model.heads["region"].compared(one.model.trunk(batch), batch)
+        pairs, told = one.model.heads["region"].compared(one.model.trunk(batch), batch)
         best = [
             float(row[own].max()) > float(row[~own].max())
             for row, own in zip(pairs.cosine, pairs.linked, strict=True)
         ]
         right += best
-        assert real[:, 0].all() and hard.shape == (2, 11)
+        assert told.real[:, 0].all() and told.cosine.shape == (2, 11)
     assert np.concatenate([choice.right for choice in found["matching"].choices]).sum() == sum(right)
 
 

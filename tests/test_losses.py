@@ -107,6 +107,46 @@ def test_one_of_k_is_the_naive_loop(seed, negatives):
     assert losses.one_of(scores, real).item() == pytest.approx(naive_mean(rows), rel=1e-4, abs=1e-6)
 
 
+@given(SEEDS, st.integers(1, 5), st.floats(0, 10))
+def test_rank_is_the_naive_loop(seed, negatives, threshold):
+    logits, real = 3 * drawn(seed, 4, 1 + negatives), drawn(seed + 1, 4, 1 + negatives) > -0.5
+    rows = []
+    for row, there in zip(logits.tolist(), real.tolist(), strict=True):
+        false = [x for x, is_there in zip(row[1:], there[1:], strict=True) if is_there and there[0]]
+        short = [max(0.0, threshold + x - row[0]) for x in false]
+        rows.append(sum(short) / len(short) if short else None)
+    found = losses.rank(logits, real, torch.tensor(threshold)).item()
+    assert found == pytest.approx(naive_mean(rows), rel=1e-4, abs=1e-6)
+
+
+def test_a_true_text_that_is_far_enough_ahead_is_left_alone():
+    logits = torch.tensor([[9.0, 1.0, 8.0], [9.0, 1.0, 2.0]], requires_grad=True)
+    losses.rank(logits, torch.ones(2, 3).bool(), torch.tensor(5.0)).backward()
+    assert logits.grad.tolist() == [[-0.25, 0.0, 0.25], [0.0, 0.0, 0.0]]
+
+
+@given(SEEDS, st.integers(0, 14))
+def test_intra_modal_is_the_naive_loop(seed, rows):
+    z, words = normalize(drawn(seed, rows, 3)), drawn(seed + 1, rows).gt(0.5).long() * torch.arange(rows)
+    nearest = []
+    for i in range(rows):
+        cosines = [float(z[i] @ z[j]) for j in range(rows)]
+        far = [0.0 if words[i] == words[j] or x > 0.95 else x for j, x in enumerate(cosines)]
+        nearest.append(math.log(sum(map(math.exp, sorted(far, reverse=True)[:10]))))
+    found = losses.intra_modal(z, words).item()
+    assert found == pytest.approx(naive_mean(nearest), rel=1e-4, abs=1e-5)
+
+
+def test_intra_modal_draws_alike_texts_apart_but_not_those_that_say_the_same():
+    z = normalize(drawn(0, 5, 3)).requires_grad_()
+    losses.intra_modal(z, torch.tensor([0, 0, 0, 0, 0])).backward()
+    assert not z.grad.any()
+    z.grad = None
+    losses.intra_modal(z, torch.tensor([0, 0, 1, 1, 1])).backward()
+    moved = normalize(z.detach() - 0.1 * z.grad)
+    assert (moved[:2] @ moved[2:].T).mean() < (z[:2] @ z[2:].T).mean()
+
+
 @pytest.mark.parametrize("k", [1, 2, 4, 10])
 def test_equal_embeddings_give_ln_k_and_ln_11(k):
     same = torch.ones(k, k)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import pytest
 import synthetic
 import synthetic_tasks
@@ -18,7 +19,9 @@ from training.batching.lattice import touching
 from training.config import Bank, Region
 from training.fusion import registry
 from training.fusion.registry import Shape
-from training.heads.region import Pairs, RegionHead, _one_of_each, sides
+from training.heads.region import RegionHead, _one_of_each
+from training.heads.region_contrasts import sides
+from training.heads.region_pairs import Pairs
 from training.objectives.losses import equal_mass, info_nce
 from training.objectives.memory_bank import WORDINGS
 from training.objectives.region_bank import Links, RegionBank
@@ -64,7 +67,7 @@ def loss(made: RegionHead, batch: Batch, look: PictureEncoder) -> float:
     """Of an optimizer step of one part."""
     value = made(shared(batch, look), batch).loss.item()
     if made.bank is not None and made.training:
-        made.bank.take_in()
+        made.take_in()
     return value
 
 
@@ -180,8 +183,8 @@ def test_one_named_box_of_each_picture_is_hidden(batches, look):
 def test_an_emptied_place_is_a_negative_of_the_phrases_that_name_it_and_of_no_other(batches, look):
     made, batch = head(masked=True), batches[0]
     known = shared(batch, look)
-    plain, _, _ = made.compared(known, batch)
-    there, back = sides(made._with_more(plain, known, batch))
+    plain, told = made.compared(known, batch)
+    there, back = sides(made._with_more(plain, told, known, batch))
     chosen, boxes = _one_of_each(plain, batch), len(plain.box)
     assert there.cosine.shape[1] == boxes + len(chosen) and back.cosine.shape[1] == len(plain.phrase)
     assert torch.equal(~there.ignored[:, boxes:], plain.linked[:, chosen])
@@ -232,7 +235,7 @@ def world(tmp_path, monkeypatch):
 
 
 def test_a_run_with_a_bank_and_hidden_objects_goes_on_bit_for_bit(world, monkeypatch):
-    region = "tasks={region: {masked: true, bank: {slots: 24, warmup: 2}}}"
+    region = "tasks={region: {masked: true, rank: 0.5, bank: {slots: 24, warmup: 2}}}"
     command = ["--set", region, "masking.fill=learned", "optim.epochs=2"]
     fit.main(["--run", "runs/whole", *command])
     save, saved = checkpoint.save, []
@@ -251,6 +254,7 @@ def test_a_run_with_a_bank_and_hidden_objects_goes_on_bit_for_bit(world, monkeyp
     fit.main(["--resume", "runs/killed"])
     whole, again = (weights(world / "runs" / run) for run in ("whole", "killed"))
     assert whole == again and any("bank.boxes.vectors" in name for name in whole)
+    assert np.frombuffer(whole["heads.region.threshold.value"], np.float32).item() > 0
 
 
 def weights(run) -> dict[str, bytes]:
@@ -266,6 +270,9 @@ def weights(run) -> dict[str, bytes]:
         (["tasks={region: {masked: true}}"], "leaves nothing there"),
         (["tasks={region: {contrast: supcon, bank: {slots: 8}}}"], "of a batch with each other alone"),
         (["tasks={region: {contrast: supcon, masked: true}}", "masking.fill=mean"], "with each other alone"),
+        (["tasks={region: {contrast: supcon, false_phrases: true}}"], "with each other alone.*false_phrases"),
+        (["tasks={region: {rank: 1, negatives: 0}}"], "region.rank: looks at texts that are false"),
+        (["tasks={region: {false_phrases: true, negatives: 0}}"], "false_phrases: looks at texts that are"),
     ],
 )
 def test_what_could_not_work_is_refused_before_the_run_is_made(world, settings, message):

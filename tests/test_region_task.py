@@ -21,7 +21,9 @@ from training.batching.wording import word_ids
 from training.config import Itm, Model, Optim, Region, Tasks, Train
 from training.distributed import ALONE
 from training.evaluation.metrics.matching import entity_object, summary
-from training.heads.region import CONTRASTS, Pairs, RegionHead, asking, matching, phrases, repeats
+from training.heads.region import RegionHead, matching
+from training.heads.region_contrasts import CONTRASTS
+from training.heads.region_pairs import Pairs, asking, phrases, repeats
 from training.objectives.losses import one_of
 from training.objectives.region_bank import Links
 from training.optimizing import step
@@ -89,7 +91,8 @@ def test_ten_negatives_with_equal_embeddings_have_a_loss_of_ln_11():
 def test_the_loss_is_the_naive_loop_over_boxes_and_false_texts(batch, progress):
     model = head(coarse=0.1, coarse_end=0.3, fine=0.5).eval()
     torch.nn.init.constant_(model.fine.log, math.log(5.0))  # both scales start alike, and each is its own
-    pairs, hard, real = model.compared(shared(batch), batch)
+    pairs, told = model.compared(shared(batch), batch)
+    hard, real = told.cosine, told.real
     assert pairs.linked.sum() > len(pairs.linked) / 2 and real[:, 1:].any()
     cosine = pairs.phrase.double() @ pairs.box.double().T
     scores = model.coarse().item() * cosine
@@ -115,8 +118,10 @@ def test_a_head_whose_vectors_are_all_equal_has_these_losses(batch):
             layer.bias.fill_(1.0)
     boxes, usable = model._boxes(shared(batch), batch)
     named = phrases(batch)
-    hard, real = model._against_negatives(shared(batch), batch, named, boxes, usable)
-    assert one_of(hard, real).item() == pytest.approx(math.log(4))  # each phrase has three negatives
+    told = model._told(shared(batch), batch, named, boxes, usable)
+    assert one_of(told.cosine, told.real).item() == pytest.approx(
+        math.log(4)
+    )  # each phrase has three negatives
     found = model._pairs(shared(batch), batch, named, boxes, usable)
     alone = replaced(found, ignored=torch.zeros_like(found.ignored))
     assert CONTRASTS["infonce"](alone, torch.tensor(1.0), 0.0).item() == pytest.approx(math.log(16), rel=1e-5)
@@ -282,7 +287,7 @@ def with_twins(batch: Batch) -> Batch:
 
 
 def test_a_box_that_shows_the_same_thing_as_a_named_one_is_no_negative_of_its_phrases(batch):
-    (plain, _, _), (found, _, _) = (head().compared(shared(batch), one) for one in (batch, with_twins(batch)))
+    (plain, _), (found, _) = (head().compared(shared(batch), one) for one in (batch, with_twins(batch)))
     boxes = len(batch.boxes)
     assert torch.equal(found.ignored[:, :boxes], plain.ignored)
     assert torch.equal(found.ignored[:, boxes:], plain.ignored | plain.linked)
@@ -306,7 +311,7 @@ def test_what_is_ignored_moves_nothing(contrast):
 
 def test_boxes_of_the_same_thing_are_no_candidates_of_the_measure(batch):
     """Of two boxes and their twins the right one's is left out; that of the other is as wrong as it."""
-    found, _, _ = head().compared(shared(batch), with_twins(batch))
+    found, _ = head().compared(shared(batch), with_twins(batch))
     assert (found.own.sum(1) == 4).all() and (found.candidates.sum(1) == 3).all()
     chance, count = matching(found)["matching_chance"]
     assert float(chance) / count == pytest.approx(1 / 3)
@@ -422,8 +427,8 @@ def test_changed_texts_are_what_the_fine_loss_asks_where_the_dataset_gives_none(
     for swapped in (0, 1):
         tasks = Tasks(region=Region(swapped=swapped), itm=Itm(swapped=1))
         batch = next(iter(Stream(shards, needs(tasks), batch=8, text_negatives=10, swaps=tasks.swapped)))
-        _, _, real = head().compared(shared(batch), batch)
-        assert real.sum(1).tolist() == [1 + swapped] * len(batch.rows["region"])
+        _, told = head().compared(shared(batch), batch)
+        assert told.real.sum(1).tolist() == [1 + swapped] * len(batch.rows["region"])
 
 
 def test_a_run_learns_which_of_a_text_and_its_change_is_true_of_a_box(tmp_path, monkeypatch):

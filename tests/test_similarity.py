@@ -9,7 +9,8 @@ from torch.nn.functional import normalize
 from training.config import Itc, Scale
 from training.heads.cir import CirHead
 from training.heads.itc import ItcHead
-from training.heads.region import CONTRASTS, Pairs
+from training.heads.region_contrasts import CONTRASTS
+from training.heads.region_pairs import Pairs
 from training.objectives.contrast import Contrasted, Identity, Vectors
 from training.objectives.losses import supcon
 from training.objectives.memory_bank import More

@@ -17,7 +17,7 @@ from training.batch import Batch
 from training.batching.synonyms import change
 from training.batching.wording import ids, word_ids
 from training.config import Augment
-from training.heads.region import phrases
+from training.heads.region_pairs import phrases
 from training.objectives.contrast import Vectors, identify, unjudged
 from training.objectives.memory_bank import MemoryBank
 from training.shards import open_shards

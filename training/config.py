@@ -117,6 +117,10 @@ class Region(Weighted, frozen=True):
     to `negatives` that the dataset gives and `swapped` changed ones of the negatives column; coarse_end,
     fine_end: at the end of training, if they change on the way. contrast: supcon takes phrases of the
     same words for one class; arcface adds `margin`, in radians, to the angle of a phrase and its box.
+    rank: weight of the hinge that asks a true text to be ahead of the false ones by as much as it was on
+    average in the step before; intra: of what draws the ten phrases most alike apart. false_phrases: the
+    false texts are negatives in the contrast too, of other pictures' boxes as well. FG-CLIP 2 is coarse 0.5,
+    fine 1.5, rank 0.2, intra 0.1 and false_phrases; its two contrasts are one here.
     bank: of boxes, and as many phrases. masked: a named box of each picture is hidden in a view of it,
     and what is left in its place is no longer what its phrases name.
 
@@ -135,6 +139,9 @@ class Region(Weighted, frozen=True):
     fine_end: NotBelowZero | None = None
     negatives: Count = 10
     swapped: Count = 0
+    rank: NotBelowZero = 0.0
+    intra: NotBelowZero = 0.0
+    false_phrases: bool = False
     scale: Scale = Scale()
     bank: Bank | None = None
     masked: bool = False

@@ -277,6 +277,7 @@ def _fresh(source: Run, here: Identity, columns: list[str], model: FusionModel) 
         *found,
         "heads.itc.bank.",
         "heads.region.bank.",
+        "heads.region.threshold.",
         "momentum_encoder.",
     ]  # begin anew
 

@@ -18,7 +18,8 @@ from training.evaluation.held_out import SWAPS, HeldOut, Picture, asked
 from training.evaluation.metrics import matching
 from training.evaluation.metrics.matching import Choice
 from training.evaluation.scored import Counts, Scored, Section, Sections, Wanted, scored
-from training.heads.region import RegionHead, phrases
+from training.heads.region import RegionHead
+from training.heads.region_pairs import phrases
 
 NEGATIVES = 10  # false texts of a box, at most, as FG-OVD gives them
 ASK = {"matching": "phrases", "one_of_n": "texts", "changed": "texts"}
@@ -59,13 +60,13 @@ def asks(held: HeldOut, dataset: str, pictures: Sequence[Picture]) -> dict[str, 
     for batch in held.batches(
         "region", dataset, asked(pictures), need, text_negatives=NEGATIVES, swaps=swaps
     ):
-        pairs, hard, real = head.compared(held.model.trunk(batch), batch)
-        known = real[:, 0]  # the box of the text can be seen
+        pairs, told = head.compared(held.model.trunk(batch), batch)
+        known = told.real[:, 0]  # the box of the text can be seen
         whole = found["matching"]
         whole.choices.append(matching.entity_object(*_arrays(pairs.cosine, pairs.linked, pairs.candidates)))
         whole.noted["without_box"] += len(phrases(batch).text) - len(pairs.phrase)
         for name, columns in (("one_of_n", slice(NEGATIVES)), ("changed", slice(NEGATIVES, None))):
-            scores, there_too = (_first_and(of, columns) for of in (hard, real))
+            scores, there_too = (_first_and(of, columns) for of in (told.cosine, told.real))
             found[name].choices.append(matching.one_of_n(*_arrays(scores[known], there_too[known])))
             found[name].noted["without_box"] += int(there_too[~known][:, 1:].any(1).sum())
     return found

@@ -1,115 +1,34 @@
-"""Region–phrase contrast: which box a phrase names (FG-CLIP: L_region and L_hard).
-
-A phrase is a span of a text, or a whole text, that is linked to a box.
+"""Region–phrase contrast: which box a phrase names (FG-CLIP: L_region and L_hard; FG-CLIP 2: CMR and TIC).
 
 Legend: T texts, R boxes, S phrases, K negatives, H hidden, W width of the joint space, V views.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from msgspec import Struct, structs
+from msgspec import structs
 from torch import Tensor, nn
 
 from contract.seeds import seed64
 from training.batch import Batch
 from training.config import Region
+from training.distributed import ALONE, World
+from training.heads.region_contrasts import CONTRASTS
+from training.heads.region_pairs import Pairs, Phrases, Told, false_phrases, first, phrases, repeats
 from training.modules.logit_scale import LogitScale
 from training.modules.pooling import POOLINGS
-from training.modules.regions import box_vectors, same_thing, to_input
-from training.objectives.losses import arcface_logits, equal_mass, info_nce, one_of, supcon
+from training.modules.regions import box_vectors, same_thing
+from training.objectives.losses import intra_modal, one_of, rank
 from training.objectives.memory_bank import More, joined
 from training.objectives.outcome import Outcome
 from training.objectives.pairing import draw
+from training.objectives.rank_threshold import RankThreshold
 from training.objectives.region_bank import Links, RegionBank
-from training.objectives.similarity import similarities
 from training.schedule import value_at
 from training.trunk import masked_view
 from training.trunk.picture import Column
 from training.trunk.trunk import Shared
-
-
-class Phrases(Struct):
-    """text [S] into T; span [S,2] of its tokens; whole [S]: the whole text; words [S]: equal for phrases that
-    say the same; linked [S,R] to which boxes.
-
-    Spans stand before whole texts.
-    """
-
-    text: Tensor
-    span: Tensor
-    whole: Tensor
-    words: Tensor
-    linked: Tensor
-
-
-def phrases(batch: Batch) -> Phrases:
-    """The spans and the whole texts that have a box."""
-    spans, span_place = batch.span_box[:, 0].unique(return_inverse=True)
-    texts, text_place = batch.about[:, 0].unique(return_inverse=True)
-    lengths = batch.token_mask.sum(1)[texts]
-    linked = batch.crowd.new_zeros(len(spans) + len(texts), len(batch.boxes))
-    linked[span_place, batch.span_box[:, 1]] = True
-    linked[len(spans) + text_place, batch.about[:, 1]] = True
-    return Phrases(
-        text=torch.cat([batch.span_text[spans], texts]),
-        span=torch.cat([batch.spans[spans], torch.stack([torch.zeros_like(lengths), lengths], 1)]),
-        whole=torch.arange(len(linked), device=texts.device) >= len(spans),
-        words=torch.cat([batch.span_words[spans], batch.words[texts]]),
-        linked=linked,
-    )
-
-
-def repeats(batch: Batch, phrase: Phrases) -> Tensor:
-    """[S,S] phrases that no model can tell apart, so that what one names is no negative of the other.
-
-    The same words of two pictures; in one picture, only if the rest of the text is the same too.
-    """
-    word, text = phrase.words, batch.words[phrase.text]
-    picture = batch.text_picture[phrase.text]
-    same_text = (text[:, None] == text) & (phrase.whole[:, None] == phrase.whole)
-    return (word[:, None] == word) & (same_text | (picture[:, None] != picture))
-
-
-def asking(batch: Batch) -> int:
-    """Whole texts of a box that the first column's encoder sees, with something that is false of it."""
-    _, seen = to_input(batch.boxes, next(iter(batch.place.values()))[batch.box_picture])
-    text, box = batch.about.unbind(1)
-    shown = text[(seen & ~batch.crowd)[box]].unique()
-    return int((torch.cat([batch.neg_text, batch.swapped], 1)[shown] >= 0).any(1).sum())
-
-
-class Pairs(Struct):
-    """Unit vectors of phrases [S,W] and boxes [R,W], and what holds between them, all [S,R] bool.
-
-    linked: the phrase names the box. ignored: it does not, but it or another of the same words names this box
-    or one of the same thing. own: both are of one picture. same [R,R]: two boxes are of the same thing. label
-    [S]: a number per wording. links: the same as `linked`, as other batches know it. row [R]: the boxes'
-    numbers in the batch. more_boxes, more_phrases: columns that are negatives only.
-    """
-
-    phrase: Tensor
-    box: Tensor
-    linked: Tensor
-    ignored: Tensor
-    own: Tensor
-    same: Tensor
-    label: Tensor
-    links: Links
-    row: Tensor
-    more_boxes: More | None = None
-    more_phrases: More | None = None
-
-    @property
-    def cosine(self) -> Tensor:
-        """[S,R]."""
-        return similarities(self.phrase, self.box)
-
-    @property
-    def candidates(self) -> Tensor:
-        """[S,R] the boxes of a phrase's picture that are right or wrong."""
-        return self.own & ~self.ignored
 
 
 class RegionHead(nn.Module):
@@ -126,29 +45,46 @@ class RegionHead(nn.Module):
         scale = options.scale
         self.coarse, self.fine = (LogitScale(scale.init, scale.most, scale.learned) for _ in range(2))
         self.bank = RegionBank(options.bank.slots, options.width) if options.bank else None
+        self.threshold = RankThreshold() if options.rank else None
 
     def forward(self, shared: Shared, batch: Batch) -> Outcome:
         """Zero, with no measure counted, where the encoder sees none of the boxes that are named."""
-        pairs, hard, real = self.compared(shared, batch)
+        pairs, told = self.compared(shared, batch)
         options = self.options
         coarse = value_at(options.coarse, options.coarse_end, batch.progress)
         fine = value_at(options.fine, options.fine_end, batch.progress)
-        contrasted = self._with_more(pairs, shared, batch) if self.training else pairs
-        contrast = CONTRASTS[options.contrast](contrasted, self.coarse(), options.margin)
-        losses = (coarse * contrast, fine * one_of(self.fine() * hard, real))
-        return Outcome(losses, matching(pairs) | one_of_n(hard, real))
+        contrasted = self._with_more(pairs, told, shared, batch) if self.training else pairs
+        contrast = coarse * CONTRASTS[options.contrast](contrasted, self.coarse(), options.margin)
+        if options.intra:
+            contrast = contrast + options.intra * intra_modal(pairs.phrase, pairs.label)
+        logits = self.fine() * told.cosine
+        against = fine * one_of(logits, told.real)
+        if self.threshold is not None:
+            against = against + options.rank * rank(logits, told.real, self.threshold.value)
+            if self.training:
+                self.threshold.see(logits[:, 0], logits[:, 1:], told.false)
+        return Outcome((contrast, against), matching(pairs) | one_of_n(told.cosine, told.real))
 
-    def compared(self, shared: Shared, batch: Batch) -> tuple[Pairs, Tensor, Tensor]:
-        """Phrases with boxes; cosines [S,1+K] of boxes with true and false texts, and which there are."""
+    def compared(self, shared: Shared, batch: Batch) -> tuple[Pairs, Told]:
+        """Phrases with boxes, and boxes with true and false texts."""
         boxes, usable = self._boxes(shared, batch)
         named = phrases(batch)
         pairs = self._pairs(shared, batch, named, boxes, usable)
-        return pairs, *self._against_negatives(shared, batch, named, boxes, usable)
+        return pairs, self._told(shared, batch, named, boxes, usable)
 
-    def _with_more(self, pairs: Pairs, shared: Shared, batch: Batch) -> Pairs:
-        """Also against the bank, once its warm-up is over, and against boxes without what they showed."""
+    def take_in(self, parts: Sequence[int] = (0,), of: int = 1, world: World = ALONE) -> None:
+        """After a step: what was seen in its parts goes into the bank and the threshold.
+
+        parts: the numbers of those that were seen here, of so many of the step.
+        """
+        for kept in (self.bank, self.threshold):
+            if kept is not None:
+                kept.take_in(parts, of, world)
+
+    def _with_more(self, pairs: Pairs, told: Told, shared: Shared, batch: Batch) -> Pairs:
+        """Also against the bank once its warm-up is over, boxes without what they showed, and false texts."""
         boxes = self._emptied(pairs, shared, batch) if self.options.masked else []
-        phrases = []
+        phrases = [false_phrases(told, pairs, batch)] if self.options.false_phrases else []
         if self.bank is not None and self.options.bank is not None:
             if self.step >= self.options.bank.warmup:
                 boxes.append(self.bank.more_boxes(pairs.links, len(pairs.phrase)))
@@ -212,28 +148,23 @@ class RegionHead(nn.Module):
         spans = self.pool(shared.text[named.text[part]], inside[part])
         return _unit(self.phrase(torch.cat([spans, shared.text[:, 0][named.text[named.whole]]])))
 
-    def _against_negatives(
-        self, shared: Shared, batch: Batch, named: Phrases, boxes: Tensor, usable: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Cosines [S,1+K] of the box of each whole text with it and its negatives, and which there are."""
+    def _told(self, shared: Shared, batch: Batch, named: Phrases, boxes: Tensor, usable: Tensor) -> Told:
+        """The whole texts, each with what is false of the first box that it names."""
         whole = named.whole
         text, linked = named.text[whole], named.linked[whole] & usable
         negatives = torch.cat([batch.neg_text[text], batch.swapped[text]], 1)
         candidates = torch.cat([text[:, None], negatives.clamp(min=0)], 1)
-        own = torch.cat([boxes, boxes.new_zeros(1, boxes.shape[1])])[_first(linked)]
-        vectors = _unit(self.phrase(shared.text[candidates, 0]))
-        real = torch.cat([linked.any(1, keepdim=True), negatives >= 0], 1)
-        return (vectors * own[:, None]).sum(2), real  # in float32, as `similarities` are
+        return Told(
+            text=candidates,
+            vector=_unit(self.phrase(shared.text[candidates, 0])),
+            box=torch.cat([boxes, boxes.new_zeros(1, boxes.shape[1])])[first(linked)],
+            real=torch.cat([linked.any(1, keepdim=True), negatives >= 0], 1),
+            linked=linked[:, usable],
+        )
 
 
 def _unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors.float(), dim=-1)
-
-
-def _first(linked_SR: Tensor) -> Tensor:
-    """[S] the first linked column, R where there is none."""
-    columns = torch.arange(linked_SR.shape[1] + 1, device=linked_SR.device)
-    return torch.where(F.pad(linked_SR, (0, 1), value=True), columns, len(columns)).amin(1)
 
 
 @torch.no_grad()
@@ -244,83 +175,6 @@ def _one_of_each(pairs: Pairs, batch: Batch) -> Tensor:
     its_own = pictures[:, None] == batch.box_picture[pairs.row]
     chosen = draw(torch.zeros(its_own.shape, device=its_own.device), its_own & pairs.linked.any(0), generator)
     return chosen[chosen >= 0]
-
-
-class Side(Struct):
-    """One way of the contrast: cosines of its rows with the columns of the batch and more, and what holds."""
-
-    cosine: Tensor
-    linked: Tensor
-    ignored: Tensor
-
-
-def sides(pairs: Pairs) -> tuple[Side, Side]:
-    """Phrases over boxes, and boxes over phrases."""
-    there = Side(pairs.cosine, pairs.linked, pairs.ignored)
-    back = Side(there.cosine.T, pairs.linked.T, pairs.ignored.T)
-    return _wider(there, pairs.phrase, pairs.more_boxes), _wider(back, pairs.box, pairs.more_phrases)
-
-
-def _wider(side: Side, query: Tensor, more: More | None) -> Side:
-    if more is None:
-        return side
-    return Side(
-        torch.cat([side.cosine, similarities(query, more.vectors)], dim=1),
-        F.pad(side.linked, (0, len(more.vectors))),
-        torch.cat([side.ignored, more.ignored], dim=1),
-    )
-
-
-def _info_nce(pairs: Pairs, scale: Tensor, _margin: float) -> Tensor:
-    there, back = (info_nce(scale * s.cosine, equal_mass(s.linked), s.ignored) for s in sides(pairs))
-    return 0.5 * (there + back)
-
-
-def _arcface(pairs: Pairs, scale: Tensor, margin: float) -> Tensor:
-    """The margin at the first box of each phrase, and at the first phrase of each box."""
-    there, back = (
-        info_nce(
-            scale * arcface_logits(s.cosine, _label(s.linked), 1.0, margin), equal_mass(s.linked), s.ignored
-        )
-        for s in sides(pairs)
-    )
-    return 0.5 * (there + back)
-
-
-def _label(linked_SR: Tensor) -> Tensor:
-    """[S] the first linked column, -1 where there is none."""
-    return torch.where(linked_SR.any(1), _first(linked_SR), -1)
-
-
-def _supcon(pairs: Pairs, scale: Tensor, _margin: float) -> Tensor:
-    """A class per wording; a box is of all classes that name it, and each of its phrases is its own."""
-    return supcon(torch.cat([pairs.phrase, pairs.box]), alike(pairs), scale, _unjudged(pairs))
-
-
-def alike(pairs: Pairs) -> Tensor:
-    """[S+R,S+R] phrases of the same words or box; a box and the words that name it; boxes that share one."""
-    said, linked = pairs.label[:, None] == pairs.label, pairs.linked.float()
-    named = said.float() @ linked  # how often a phrase's words name a box
-    return _square(said | (linked @ linked.T > 0), named > 0, linked.T @ named > 0)
-
-
-def _unjudged(pairs: Pairs) -> Tensor:
-    """[S+R,S+R] what is ignored of phrases and boxes, and two boxes of the same thing, or phrases of two."""
-    linked = pairs.linked.float()
-    same_SS = linked @ pairs.same.float() @ linked.T > 0
-    return _square(same_SS, pairs.ignored, pairs.same)
-
-
-def _square(of_SS: Tensor, between_SR: Tensor, of_RR: Tensor) -> Tensor:
-    """[S+R,S+R] phrases and boxes with one another."""
-    return torch.cat([torch.cat([of_SS, between_SR], dim=1), torch.cat([between_SR.T, of_RR], dim=1)])
-
-
-CONTRASTS: dict[str, Callable[[Pairs, Tensor, float], Tensor]] = {
-    "infonce": _info_nce,
-    "supcon": _supcon,
-    "arcface": _arcface,
-}
 
 
 def matching(pairs: Pairs) -> dict[str, tuple[Tensor, int]]:

@@ -74,8 +74,8 @@ class FusionModel(nn.Module):
     def end_parts(self, parts: Sequence[int], of: int, world: World) -> None:
         """After the last part of a step: what they leave for the next. parts: numbers of those run here."""
         for head in self.heads.values():
-            if isinstance(head, RegionHead) and head.bank is not None:
-                head.bank.take_in(parts, of, world)
+            if isinstance(head, RegionHead):
+                head.take_in(parts, of, world)
 
     def limit_scales(self) -> None:
         """After the optimizer step, and once weights of another run are in: no scale is above its limit."""

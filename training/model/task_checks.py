@@ -74,12 +74,19 @@ def _check_region(region: Region, settings: Train) -> None:
             found=settings.augment.token_dropout,
             fix="token_dropout: 0, or a run without the task (--set tasks.region=null)",
         )
-    if not any((region.coarse, region.coarse_end, region.fine, region.fine_end)):
+    if not any((region.coarse, region.coarse_end, region.fine, region.fine_end, region.rank)):
         raise ParamsError(
             "train.tasks.region.coarse",
             "is 0 from start to end, and so is fine: there would be nothing to learn",
             found=0,
             fix="coarse: 1, or take region out of train.tasks",
+        )
+    if (region.rank or region.false_phrases) and not (region.negatives or region.swapped):
+        raise ParamsError(
+            f"train.tasks.region.{'rank' if region.rank else 'false_phrases'}",
+            "looks at texts that are false of a box, and the run asks for none",
+            found="negatives 0, swapped 0",
+            fix="negatives: 10, or swapped: 1",
         )
     if region.masked and settings.masking.fill == DROP:
         raise ParamsError(
@@ -87,12 +94,13 @@ def _check_region(region: Region, settings: Train) -> None:
             f"looks at the place of what it hides, and `{DROP}` leaves nothing there",
             fix="masking.fill: learned, zero, mean or noise",
         )
-    if region.contrast == "supcon" and (region.bank or region.masked):
+    more = [name for name in ("bank", "masked", "false_phrases") if getattr(region, name)]
+    if region.contrast == "supcon" and more:
         raise ParamsError(
             "train.tasks.region.contrast",
             "supcon contrasts the boxes and phrases of a batch with each other alone",
-            found="bank" if region.bank else "masked",
-            fix="contrast: infonce or arcface, or neither bank nor masked",
+            found=" and ".join(more),
+            fix="contrast: infonce or arcface, or none of bank, masked and false_phrases",
         )
 
 

@@ -12,7 +12,8 @@ from training.heads.itc import ItcHead
 from training.heads.itm import BALANCED_WORTH, ItmHead
 from training.heads.itm_pairs import SIDES
 from training.heads.mfm import MfmHead
-from training.heads.region import RegionHead, asking
+from training.heads.region import RegionHead
+from training.heads.region_pairs import asking
 from training.heads.vqa import VqaHead
 from training.trunk.picture import Column
 

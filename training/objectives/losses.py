@@ -4,7 +4,7 @@ A contrast is told by three tables of one shape: scores, target (a distribution 
 or zeros: the row is left out) and ignored (True = neither positive nor negative, so without a part of the
 target). More negatives are more columns: mined pictures and the memory bank are concatenated by the caller.
 
-Legend: R rows, C columns, K negatives, B batch, D width, A classes.
+Legend: R rows, C columns, K negatives, B batch, D width, A classes, W width.
 """
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from training.objectives.similarity import similarities
 
 SURE = 1e-12  # a 1 − p below what float32 can tell from 0, at which a power less than 1 has no slope
+NEAREST, SAME = 10, 0.95  # texts that `intra_modal` draws apart, and a cosine above which they say the same
 
 
 def equal_mass(positive_RC: Tensor) -> Tensor:
@@ -45,6 +46,29 @@ def one_of(scores_RC: Tensor, real_RC: Tensor) -> Tensor:
     first = torch.zeros_like(scores_RC)
     first[:, 0] = (real_RC[:, 0] & real_RC[:, 1:].any(1)).to(first.dtype)
     return info_nce(scores_RC, first, ~real_RC)
+
+
+def rank(logits_RC: Tensor, real_RC: Tensor, threshold: Tensor) -> Tensor:
+    """max(0, threshold + false − true) of [R,1+K] logits, the true one first (FG-CLIP 2's CMR).
+
+    The mean over the false ones of a row, then over the rows that have both.
+    """
+    asks = real_RC[:, :1] & real_RC[:, 1:]
+    short = (threshold + logits_RC[:, 1:] - logits_RC[:, :1]).clamp(min=0) * asks
+    rows = short.sum(1) / asks.sum(1).clamp(min=1)
+    return rows.sum() / asks.any(1).sum().clamp(min=1)
+
+
+def intra_modal(vectors_RW: Tensor, words_R: Tensor) -> Tensor:
+    """log Σ exp of a row's ten highest cosines, the mean over the rows (FG-CLIP 2's TIC).
+
+    words: equal for texts that say the same. A pair of these, and one whose cosine is above 0.95, counts as
+    one of cosine 0, as published.
+    """
+    cosine = similarities(vectors_RW, vectors_RW)
+    said = words_R[:, None] == words_R
+    nearest = cosine.masked_fill(said | (cosine > SAME), 0).topk(min(NEAREST, len(cosine))).values
+    return nearest.logsumexp(1).sum() / max(1, len(cosine))
 
 
 def focal(logits_BA: Tensor, label_B: Tensor, gamma: float = 2.0, weight_A: Tensor | None = None) -> Tensor:
