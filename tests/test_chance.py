@@ -11,12 +11,13 @@ import torch
 
 from training import fit
 from training.heads import itm
-from training.heads.cir import Gallery, recalls
+from training.heads.cir import recalls
 from training.heads.itc import recall
 from training.heads.itm_pairs import SIDES
 from training.heads.region import one_of_n
 from training.heads.vqa import VqaHead
 from training.model.tasks import TASKS
+from training.objectives.static_bank import Gallery
 from training.optimizing import development
 from training.optimizing.checkpoint import Sums
 from training.optimizing.development import against_chance

@@ -16,7 +16,8 @@ from training.config import Cir
 from training.evaluation import cir_scores
 from training.evaluation.held_out import HeldOut
 from training.evaluation.metrics import cirr
-from training.heads.cir import CirHead, Gallery, alignment, gallery, recalls
+from training.heads.cir import CirHead, alignment, gallery, recalls
+from training.objectives.static_bank import Gallery
 from training.shards import open_shards
 from training.stream import Stream
 from training.trunk.trunk import Shared

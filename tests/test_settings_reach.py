@@ -353,6 +353,7 @@ SAID = [
 ]
 
 HELD_ELSEWHERE = {
+    "tasks.cir.static_bank": "test_static_bank",
     "model.compile": "test_recompute",
     "model.text.kind": "test_pretrained_text",
     "model.text.path": "test_pretrained_text",

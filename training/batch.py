@@ -6,7 +6,7 @@ a column, D its width, R regions, S spans, E spanâ€“region links, A whole-textâ€
 True = real or visible; -1 = none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
@@ -52,6 +52,7 @@ class Batch:
     target: Tensor  # [T] into P
     members: Tensor  # [T, 5] into P
     soft: Tensor  # [U, 2] (into T, into P): targets beside the hard one, in this batch by chance
+    soft_key: Tensor  # [V, 2] (into T, id of a key): all of them, wherever they are
     neg_picture: Tensor  # [T, K] into P
     neg_text: Tensor  # [T, K] into T: texts that the dataset gives as false
     swapped: Tensor  # [T, K] into T: changed texts that the annotations make false
@@ -71,8 +72,11 @@ class Batch:
 
     def group_ids(self) -> Tensor:
         """[P] int64: 64 bits of each group, the same in every batch."""
-        hashed = hash_keys(np.array([group.encode() for group in self.groups]), "group")
-        return torch.from_numpy(hashed.view(np.int64)).to(self.text_picture.device)
+        return ids(self.groups, "group").to(self.text_picture.device)
+
+    def key_ids(self) -> Tensor:
+        """[P] int64: the same of each key."""
+        return ids(self.keys, "key").to(self.text_picture.device)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """The same batch with every tensor on `device`.
@@ -88,6 +92,12 @@ class Batch:
         """Every tensor of the batch."""
         for value in vars(self).values():
             yield from value.values() if isinstance(value, dict) else [value] * isinstance(value, Tensor)
+
+
+def ids(names: Sequence[str], of: str) -> Tensor:
+    """[N] int64: 64 bits of each name of this kind."""
+    hashed = hash_keys(np.array([name.encode() for name in names], np.bytes_), of)
+    return torch.from_numpy(hashed.view(np.int64))
 
 
 def _move(value: object, device: torch.device, non_blocking: bool) -> object:

@@ -154,6 +154,9 @@ class Cir(Weighted, frozen=True):
     target: of the latter, the prompt as it read each text (`sample`, the paper) or as it is (`shared`, the
     code).
     gated: the reference's tokens are first fused with the text.
+    static_bank: SPN4CIR's second stage, from a run with cir (--init). What reads pictures is frozen, a copy
+    of it that reads the reference is trained, and by one contrast alone: with every picture of the datasets
+    that are trained on, whose vectors are made once. R@1 of the log is then among all of these.
     """
 
     width: Width = 128
@@ -162,6 +165,7 @@ class Cir(Weighted, frozen=True):
     align: NotBelowZero = 0.4
     target: Literal["sample", "shared"] = "sample"
     gated: bool = False
+    static_bank: bool = False
     scale: Scale = Scale()
 
 

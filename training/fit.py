@@ -13,6 +13,7 @@ from training.blindness import NoBaseline
 from training.distributed import World
 from training.optimizing import development, device, loop, termination
 from training.optimizing.job import Job
+from training.starting import second_stage
 from training.starting.announcement import announce
 from training.starting.checks import check_world
 from training.starting.command_line import parser
@@ -40,7 +41,11 @@ def _train(session: Session, where: torch.device, world: World) -> int:
         announce(session, where, world)
     current = session.run
     job = Job(current.settings, current.config.seed, current.folder, where, world)
-    state = loop.train(job, session.model.to(where), session.stream, session.development, session.state)
+    model = session.model.to(where)
+    if second_stage.chosen(current.settings):
+        pictures = second_stage.fill_bank(model, session.stream, current.settings, where)
+        print(f"bank     {pictures:,} pictures, all of them candidates at each step")
+    state = loop.train(job, model, session.stream, session.development, session.state)
     planned, _ = loop.planned_steps(len(session.stream), current.settings)
     folder = shlex.quote(str(current.folder))
     if state.step < planned and not development.given_up(state, current.settings):

@@ -15,7 +15,7 @@ from contract.column import Transform
 from contract.geometry import affine
 from contract.manifest import FeatureManifest
 from contract.record import NegText, Record, Text
-from training.batch import KINDS
+from training.batch import KINDS, ids
 from training.batching import wording
 from training.batching.needs import Need
 from training.shards import Place
@@ -214,10 +214,16 @@ def targets(chosen: Sequence[Chosen], rows: Mapping[Place, int], keys: Sequence[
         for row, key in enumerate(keys if entry.target else ())
         if key in entry.text.target[1:]
     ]
+    named = [
+        (text, key) for text, entry in enumerate(chosen) if entry.target for key in entry.text.target[1:]
+    ]
     return {
         "target": _ints(hard),
         "members": torch.from_numpy(_table(members, MEMBERS)),
         "soft": _ints(soft).reshape(-1, 2),
+        "soft_key": torch.stack(
+            [_ints([text for text, _ in named]), ids([key for _, key in named], "key")], 1
+        ),
     }
 
 

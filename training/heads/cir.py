@@ -1,11 +1,13 @@
-"""Composed retrieval: a picture and an edit → the picture that the edit makes of it (SPRC, ICLR 2024).
+"""Composed retrieval: a picture and an edit → the picture that the edit makes of it (SPRC, ICLR 2024; with
+`static_bank` the second stage of SPN4CIR).
 
 Legend: E edits, L words of one with its summary, P pictures, N their tokens, K queries, H hidden, W width.
 """
 
+from copy import deepcopy
+
 import torch
 import torch.nn.functional as F
-from msgspec import Struct
 from torch import Tensor, nn
 
 from training.batch import Batch
@@ -17,20 +19,10 @@ from training.modules.pooling import masked_mean
 from training.objectives.losses import info_nce
 from training.objectives.outcome import Outcome
 from training.objectives.similarity import similarities
+from training.objectives.static_bank import Gallery, StaticBank
 from training.trunk.trunk import Shared
 
 START = 0.1  # where the gate's residual scale starts
-
-
-class Gallery(Struct):
-    """What a query may find, [E,P] bool each. target: the hard one. ignored: neither that nor a negative.
-
-    members: the image set without its reference.
-    """
-
-    target: Tensor
-    ignored: Tensor
-    members: Tensor
 
 
 def gallery(batch: Batch) -> Gallery:
@@ -49,8 +41,27 @@ def gallery(batch: Batch) -> Gallery:
     return Gallery(hard, alike & ~hard, members)
 
 
+class Reader(nn.Module):
+    """A copy of what a head reads pictures by, for the reference alone."""
+
+    def __init__(self, head: "CirHead") -> None:
+        super().__init__()
+        self.queries = nn.Parameter(head.queries.detach().clone())
+        self.read, self.norm_read = deepcopy(head.read), deepcopy(head.norm_read)
+
+    @torch.no_grad()
+    def follow(self, head: "CirHead") -> None:
+        """Read as the head does."""
+        self.queries.copy_(head.queries)
+        self.read.load_state_dict(head.read.state_dict())
+        self.norm_read.load_state_dict(head.norm_read.state_dict())
+
+
 class CirHead(nn.Module):
-    """Learned queries read a picture: with the text they become one query, else K vectors of a target."""
+    """Learned queries read a picture: with the text they become one query, else K vectors of a target.
+
+    reader, bank: of the second stage, in which all that makes a target's vectors is frozen.
+    """
 
     def __init__(self, hidden: int, heads: int, layers: int, dropout: float, options: Cir) -> None:
         super().__init__()
@@ -63,12 +74,19 @@ class CirHead(nn.Module):
         self.query, self.target = nn.Linear(hidden, options.width), nn.Linear(hidden, options.width)
         self.gate = GatedFusionModule(hidden, START) if options.gated else None
         self.scale = LogitScale(options.scale.init, options.scale.most, options.scale.learned)
+        self.reader = self.bank = None
+        if options.static_bank:
+            self.reader, self.bank = Reader(self), StaticBank(options.queries, options.width)
+            for frozen in (self.queries, self.prompt, self.read, self.norm_read, self.target):
+                frozen.requires_grad_(False)
 
     def forward(self, shared: Shared, batch: Batch) -> Outcome:
         """L_itc + rtc · L_rtc + align · L_align, from the query to the target only."""
         edits = batch.rows["cir"]
         if not len(edits):
-            return _nothing(self.queries)
+            return _nothing(next(weights for weights in self.parameters() if weights.requires_grad))
+        if self.bank is not None and self.training:
+            return self._against_bank(self.bank, shared, batch)
         text, mask = shared.text[edits], shared.text_mask[edits]
         found, targets = gallery(batch), self.targets(shared.picture, shared.visible)
         seen = self._reference(shared, edits, text, mask)
@@ -83,6 +101,13 @@ class CirHead(nn.Module):
         loss = itc + options.rtc * rtc + options.align * alignment(seen.mean(1), wanted)
         return Outcome((loss,), recalls(scores.detach(), found))
 
+    def _against_bank(self, bank: StaticBank, shared: Shared, batch: Batch) -> Outcome:
+        """L_itc alone, with all pictures of the bank."""
+        found = bank.gallery(batch)
+        scores = self.scores(self.queries_of(shared, batch.rows["cir"]), bank.vectors)
+        loss = info_nce(self.scale() * scores, found.target.float(), found.ignored)
+        return Outcome((loss,), recalls(scores.detach(), found))
+
     def queries_of(self, shared: Shared, edits: Tensor) -> Tensor:
         """[E,W] unit vectors of the edits, rows of the texts."""
         text, mask = shared.text[edits], shared.text_mask[edits]
@@ -94,7 +119,7 @@ class CirHead(nn.Module):
         own = torch.arange(len(picture), device=picture.device)
         alone = self.queries.expand(len(picture), -1, -1)
         mask = torch.ones(alone.shape[:2], dtype=torch.bool, device=picture.device)
-        states = self._read(alone, mask, picture, visible, own)
+        states = self._read(self, alone, mask, picture, visible, own)
         return F.normalize(self.target(states).float(), dim=-1)
 
     @staticmethod
@@ -105,22 +130,25 @@ class CirHead(nn.Module):
 
     def _reference(self, shared: Shared, edits: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """[E,K,H] what the queries make of the reference and the text."""
-        picture, visible, rows = shared.picture, shared.visible, shared.rows[edits]
+        picture, visible, rows, by = shared.picture, shared.visible, shared.rows[edits], self.reader or self
         if self.gate is not None:
             words = masked_mean(text[:, 1:], mask[:, 1:])
             picture, visible = self.gate(picture, words, rows=rows), visible[rows]
             rows = torch.arange(len(rows), device=rows.device)
-        queries = self.queries.expand(len(edits), -1, -1)
+        queries = by.queries.expand(len(edits), -1, -1)
         both = torch.cat([queries, text], 1)
-        return self._read(both, F.pad(mask, (queries.shape[1], 0), value=True), picture, visible, rows)
+        return self._read(by, both, F.pad(mask, (queries.shape[1], 0), value=True), picture, visible, rows)
 
-    def _read(self, x: Tensor, mask: Tensor, picture: Tensor, visible: Tensor, rows: Tensor) -> Tensor:
+    @staticmethod
+    def _read(
+        by: "CirHead | Reader", x: Tensor, mask: Tensor, picture: Tensor, visible: Tensor, rows: Tensor
+    ) -> Tensor:
         """[E,K,H] states of the queries, which stand first in x, once they saw the pictures of `rows`."""
         where = ByPicture(rows, len(picture))
-        for block in self.read:
-            queries = self.options.queries if block is self.read[-1] else x.shape[1]
+        for block in by.read:
+            queries = len(by.queries) if block is by.read[-1] else x.shape[1]
             x = block(x, mask, picture, visible, where, queries)
-        states: Tensor = self.norm_read(x)
+        states: Tensor = by.norm_read(x)
         return states
 
     def _composed(self, prompt: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

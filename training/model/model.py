@@ -126,6 +126,8 @@ def build(settings: Train, columns: list[Column], vocabulary: int, answers: int)
     with_text = TextFusion(kind, shape) if TEXT in settings.inputs.values() else None
     sizes = Sizes(size.hidden, size.heads, size.head_layers, size.dropout, answers, next(iter(columns), None))
     heads = {name: TASKS[name].head(sizes, options) for name, options in settings.tasks.chosen.items()}
+    if settings.tasks.cir and settings.tasks.cir.static_bank:
+        picture.requires_grad_(False)
     itc = settings.tasks.itc
     model = FusionModel(Trunk(text, picture, with_text), heads, itc.momentum if itc else None)
     if size.checkpointing:

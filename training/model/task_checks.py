@@ -25,6 +25,8 @@ def check(settings: Train) -> None:
         _check_teacher(settings.tasks.itc)
     if settings.tasks.itm:
         _check_sources(settings.tasks.itm, settings.tasks)
+    if settings.tasks.cir and settings.tasks.cir.static_bank:
+        _check_second_stage(settings.tasks)
     if settings.tasks.region:
         _check_region(settings.tasks.region, settings)
 
@@ -63,6 +65,16 @@ def _check_ratio(name: str, settings: Train) -> None:
             f"{name} learns from what the mask hides, and it hides nothing",
             found=0,
             fix=f"{place}: 0.25",
+        )
+
+
+def _check_second_stage(tasks: Tasks) -> None:
+    if others := [name for name in tasks.chosen if name != "cir"]:
+        raise ParamsError(
+            "train.tasks.cir.static_bank",
+            "freezes what reads pictures, so no other task is trained beside it",
+            found=", ".join(others),
+            fix="train cir alone in the second stage",
         )
 
 

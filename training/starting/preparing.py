@@ -15,7 +15,7 @@ from training.optimizing import device, optim
 from training.optimizing.checkpoint import State
 from training.settings import load
 from training.shards import ShardSet
-from training.starting import opening
+from training.starting import opening, second_stage
 from training.starting.checks import check_settings, check_streams
 from training.starting.streams import streams
 from training.stream import Stream
@@ -53,6 +53,7 @@ def opened(options: argparse.Namespace, world: World) -> tuple[Train, int, Shard
     if options.blind:
         settings = blindness.without_looking(settings)
     check_settings(settings, world)
+    second_stage.check(settings, options.init)
     shards = opening.from_command(options, settings)
     return blindness.over(shards, settings) if options.blind else settings, seed, shards
 

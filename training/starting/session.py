@@ -22,7 +22,7 @@ from training.optimizing.checkpoint import State
 from training.run import Run, RunConfig
 from training.settings import to_builtins
 from training.shards import ShardSet
-from training.starting import guards, opening
+from training.starting import guards, opening, second_stage
 from training.starting.checks import check_settings
 from training.starting.command_line import parser
 from training.starting.preparing import opened, over, prepare
@@ -130,7 +130,10 @@ def _begin(options: argparse.Namespace, world: World) -> Session:
         check_folder(RUNS)
     new, state = prepare(options, world), State(step=0, position=0, asked=[])
     if options.init:
-        _print_init(options.init, *run.init_model(options.init, new.model, new.settings, new.shards))
+        loaded, fresh = run.init_model(options.init, new.model, new.settings, new.shards)
+        _print_init(options.init, loaded, fresh)
+        if second_stage.chosen(new.settings):
+            second_stage.begin(options.init, new.model, loaded)
     stored = _stored(options, new.settings, new.seed, new.shards)
     current = run.create(options.run or name(new.settings), stored, new.shards)
     if options.init:  # a run that is killed before its first step goes on from these weights too
