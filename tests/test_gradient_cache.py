@@ -14,11 +14,12 @@ from training.optimizing import checkpoint
 ONE = ["tasks.itc={}", "optim.batch=512", "optim.epochs=3", "model.dropout=0", "development=0"]
 
 
-def test_eight_parts_of_64_train_as_one_batch_of_512(tmp_path, monkeypatch):
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_eight_parts_of_64_train_as_one_batch_of_512(tmp_path, monkeypatch, loss):
     statements.build(tmp_path, train=512)
     monkeypatch.chdir(tmp_path)
-    train("--run", "runs/plain", "--set", *ONE)
-    train("--run", "runs/cached", "--set", *ONE, "optim.accumulate=8")
+    train("--run", "runs/plain", "--set", *ONE, f"tasks.itc.loss={loss}")
+    train("--run", "runs/cached", "--set", *ONE, f"tasks.itc.loss={loss}", "optim.accumulate=8")
     plain, cached = (losses(Path(f"runs/{name}")) for name in ("plain", "cached"))
     assert [step for step, _ in plain] == [1, 2, 3]
     for (_, a), (_, b) in zip(plain, cached, strict=True):
@@ -27,6 +28,7 @@ def test_eight_parts_of_64_train_as_one_batch_of_512(tmp_path, monkeypatch):
         load_file(checkpoint.find(Path(f"runs/{name}"), "last") / "model.safetensors")
         for name in ("plain", "cached")
     )
+    assert ("heads.itc.bias" in a) == (loss == "sigmoid")
     moved = {name: abs(a[name] - b[name]).max() for name in a}
     assert max(moved.values()) < 1e-3, moved  # three steps of 0.003 each
 

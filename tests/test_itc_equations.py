@@ -17,7 +17,7 @@ from training.config import Bank, Itc
 from training.heads.itc import ItcHead
 from training.objectives.contrast import Contrasted, Identity, Vectors
 
-WIDTH, SLOTS, SCALE, ALPHA = 6, 7, 8.0, 0.4
+WIDTH, SLOTS, SCALE, ALPHA, BIAS = 6, 7, 8.0, 0.4, -2.5
 
 
 class Text(Struct):
@@ -67,26 +67,41 @@ def pictures_of(side: Vectors) -> list[Picture]:
     return [Picture(*row) for row in zip(side.picture.double(), of.group.tolist(), said, strict=True)]
 
 
-def naive_side(asked, taught, columns, positive: Callable, true: Callable) -> float:
-    """Of the target α · softmax(teacher's scores) + (1 − α) · even over the positives.
+def softmax_row(asked: list[float], told: list[float], own: list[bool], left_out: list[bool]) -> float:
+    """Of the target α · softmax(teacher's scores) + (1 − α) · even over the positives."""
+    mass = sum(math.exp(s) for s, skip in zip(told, left_out, strict=True) if not skip)
+    target = [
+        0.0 if skip else ALPHA * math.exp(s) / mass + (1 - ALPHA) * hit / max(1, sum(own))
+        for s, hit, skip in zip(told, own, left_out, strict=True)
+    ]
+    return naive_row(asked, target, left_out)
 
-    positive(row, column), true(row, column): by their places; a true one that is no positive does not count.
+
+def sigmoid_row(asked: list[float], told: list[float], own: list[bool], left_out: list[bool]) -> float:
+    """−Σ log σ(z · (score + bias)), z = 1 for a positive and −1 for any other (SigLIP)."""
+    return sum(
+        math.log(1 + math.exp(-(1 if hit else -1) * (score + BIAS)))
+        for score, hit, skip in zip(asked, own, left_out, strict=True)
+        if not skip
+    )
+
+
+def naive_side(asked, taught, columns, positive: Callable, true: Callable, of_row: Callable) -> float:
+    """positive(row, column), true(row, column): by place; a true one that is no positive does not count.
+    of_row: the loss of one that has a positive.
     """
     losses = []
     for row, (query, teacher) in enumerate(zip(asked, taught, strict=True)):
         own = [positive(row, column) for column in range(len(columns))]
         left_out = [true(row, column) and not own[column] for column in range(len(columns))]
         scores, told = ([SCALE * float(of.vector @ one.vector) for one in columns] for of in (query, teacher))
-        mass = sum(math.exp(s) for s, skip in zip(told, left_out, strict=True) if not skip)
-        target = [
-            0.0 if skip else ALPHA * math.exp(s) / mass + (1 - ALPHA) * hit / max(1, sum(own))
-            for s, hit, skip in zip(told, own, left_out, strict=True)
-        ]
-        losses.append(naive_row(scores, target, left_out) if any(own) else None)
+        losses.append(of_row(scores, told, own, left_out) if any(own) else None)
     return naive_mean(losses)
 
 
-def naive_loss(found: Contrasted, earlier_texts: list[Text], earlier_pictures: list[Picture]) -> float:
+def naive_loss(
+    found: Contrasted, earlier_texts: list[Text], earlier_pictures: list[Picture], of_row: Callable
+) -> float:
     """½ (texts → pictures + pictures → texts) against the keys of the batch and of earlier ones."""
     owner = found.online.identity.text_picture.tolist()
     texts, pictures = texts_of(found.keys), pictures_of(found.keys)
@@ -103,6 +118,7 @@ def naive_loss(found: Contrasted, earlier_texts: list[Text], earlier_pictures: l
         more_pictures,
         lambda t, p: owner[t] == p,
         lambda t, p: names(texts[t], more_pictures[p], earlier_pictures if p >= len(pictures) else []),
+        of_row,
     )
     back = naive_side(
         pictures_of(found.online),
@@ -110,17 +126,39 @@ def naive_loss(found: Contrasted, earlier_texts: list[Text], earlier_pictures: l
         more_texts,
         lambda p, t: t < len(texts) and owner[t] == p,
         lambda p, t: names(more_texts[t], pictures[p], []),
+        of_row,
     )
     return (there + back) / 2
 
 
+TAUGHT, APART = {"alpha": ALPHA, "alpha_ramp": 1}, {"loss": "sigmoid"}
+
+
+@pytest.mark.parametrize(("options", "of_row"), [(TAUGHT, softmax_row), (APART, sigmoid_row)])
 @pytest.mark.parametrize("seed", range(6))
-def test_the_loss_is_the_naive_loop_over_keys_teacher_and_bank(seed):
-    head = ItcHead(8, True, Itc(width=WIDTH, bank=Bank(SLOTS), momentum=0.9, alpha=ALPHA, alpha_ramp=1))
+def test_the_loss_is_the_naive_loop_over_keys_teacher_and_bank(seed, options, of_row):
+    head = ItcHead(8, True, Itc(width=WIDTH, bank=Bank(SLOTS), momentum=0.9, **options))
     head.train().step = 1
     texts, pictures = list[Text](), list[Picture]()
     for step, (t, p) in enumerate([(3, 5), (6, 4), (4, 4), (5, 2)]):
         found = drawn(10 * seed + step, t, p)
-        assert head.contrast(found).loss.item() == pytest.approx(naive_loss(found, texts, pictures), rel=1e-5)
+        found.bias = None if head.bias is None else torch.tensor(BIAS)
+        wanted = naive_loss(found, texts, pictures, of_row)
+        assert head.contrast(found).loss.item() == pytest.approx(wanted, rel=1e-5)
         texts = (texts + texts_of(found.keys))[-SLOTS:]
         pictures = (pictures + [one for one in pictures_of(found.keys) if one.words])[-SLOTS:]
+
+
+def test_one_text_a_picture_and_a_sigmoid_is_siglip():
+    """−1/n ΣΣ log σ(z · (t·x + b)), with z = 1 on the diagonal."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (normalize(torch.randn(5, WIDTH, generator=generator)) for _ in range(2))
+    rows = torch.arange(5)
+    made = Vectors(x, y, Identity(rows, rows, rows))
+    head = ItcHead(8, True, Itc(width=WIDTH, loss="sigmoid", bias=-10.0))
+    signs = 2 * torch.eye(5) - 1
+    wanted = -torch.nn.functional.logsigmoid(signs * (10 * x @ y.T + head.bias)).sum() / 5
+    found = head.contrast(Contrasted(made, made, torch.tensor(10.0), head.bias)).loss
+    torch.testing.assert_close(found, wanted)
+    found.backward()
+    assert head.bias.item() == -10 and head.bias.grad

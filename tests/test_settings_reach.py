@@ -241,6 +241,7 @@ def of_bank(name: str) -> list[Row]:
 
 
 VQA, ITC, ITM, REGION, CIR = map(task, ("vqa", "itc", "itm", "region", "cir"))
+SIGMOID = task("itc", "loss: sigmoid")
 MOMENTUM = task("itc", "momentum: 0.9")
 RAMP = task("itc", "momentum: 0.9, alpha: 0.4")
 BOTH = ("tasks={itc: {}, itm: {}}",)
@@ -263,6 +264,8 @@ CHANGES = [
     *(row for name in ("itc", "region") for row in of_bank(name)),
     Row("tasks.vqa.label_smoothing", VQA, (0.1,), pulled),
     Row("tasks.itc.width", ITC, (16,), pulled),
+    Row("tasks.itc.loss", ITC, ("sigmoid",), pulled),
+    Row("tasks.itc.bias", SIGMOID, (-1,), pulled),
     Row("tasks.itc.mined", ITC, (1, 2), pulled),
     Row("tasks.itc.momentum", ITC, (0.5, 0.9), learned),
     Row("tasks.itc.alpha", MOMENTUM, (0.4,), learned),

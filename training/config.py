@@ -62,12 +62,15 @@ class Bank(Strict, frozen=True):
 class Itc(Weighted, frozen=True):
     """Texts against pictures, over all of a step's. width: of the space in which they meet.
 
-    mined: pictures of the negatives column that join each text's. momentum: of the momentum encoder, whose
-    vectors are then the keys and the bank; alpha: the share of the target that it gives, reached in
-    alpha_ramp optimizer steps.
+    loss: softmax (InfoNCE), or sigmoid (SigLIP), which judges each pair by itself and adds to its logit a
+    learned bias that starts at `bias`. mined: pictures of the negatives column that join each text's.
+    momentum: of the momentum encoder, whose vectors are then the keys and the bank; alpha: the share of the
+    target that it gives, reached in alpha_ramp optimizer steps.
     """
 
     width: Width = 128
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+    bias: Annotated[float, Meta(ge=-1e4, le=1e4)] = -10.0
     scale: Scale = Scale()
     mined: Count = 0
     bank: Bank | None = None

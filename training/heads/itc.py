@@ -16,7 +16,7 @@ from training.config import Itc
 from training.modules.logit_scale import LogitScale
 from training.modules.pooling import VisionAggregator
 from training.objectives.contrast import Contrasted, Identity, Vectors, identify, positives, unjudged
-from training.objectives.losses import equal_mass, info_nce, soften
+from training.objectives.losses import equal_mass, info_nce, sigmoid, soften
 from training.objectives.memory_bank import MemoryBank, More
 from training.objectives.outcome import Outcome
 from training.objectives.similarity import similarities
@@ -34,6 +34,7 @@ class ItcHead(nn.Module):
         self.picture = VisionAggregator(hidden, options.width, cls)
         self.text = nn.Linear(hidden, options.width)
         self.scale = LogitScale(options.scale.init, options.scale.most, options.scale.learned)
+        self.bias = nn.Parameter(torch.tensor(options.bias)) if options.loss == "sigmoid" else None
         self.bank = MemoryBank(options.bank.slots, options.width) if options.bank else None
 
     def vectors(self, shared: Shared, batch: Batch) -> Vectors:
@@ -57,9 +58,9 @@ class ItcHead(nn.Module):
         ignored = unjudged(online.identity) & ~positive
         pictures, texts = self._banked(online.identity)
         scaled = found.scale * online.text, found.scale * keys.text
-        there = self._side(*scaled, keys.picture, positive, ignored, pictures)
+        there = self._side(*scaled, keys.picture, positive, ignored, pictures, found.bias)
         scaled = found.scale * online.picture, found.scale * keys.picture
-        back = self._side(*scaled, keys.text, positive.T, ignored.T, texts)
+        back = self._side(*scaled, keys.text, positive.T, ignored.T, texts, found.bias)
         if self.bank is not None and self.training:
             self.bank.enqueue(keys)
         return Outcome((0.5 * (there + back),), self._measures(online, positive, ignored))
@@ -79,11 +80,14 @@ class ItcHead(nn.Module):
         positive: Tensor,
         ignored: Tensor,
         more: More | None,
+        bias: Tensor | None,
     ) -> Tensor:
         """Scaled queries [Q,W], and the teacher's of them, against columns [C,W] and the bank's."""
         if more is not None:
             columns, ignored = torch.cat([columns, more.vectors]), torch.cat([ignored, more.ignored], dim=1)
             positive = F.pad(positive, (0, len(more.vectors)))
+        if bias is not None:
+            return sigmoid(similarities(query, columns) + bias, positive, ignored)
         target = equal_mass(positive)
         alpha = alpha_at(self.options.alpha, self.step, self.options.alpha_ramp)
         if alpha and self.training:

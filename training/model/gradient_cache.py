@@ -18,13 +18,14 @@ from training.objectives.outcome import Outcome
 
 
 class Cached(Struct):
-    """For one part: gradients at its vectors and at the scale (of which every part carries its share), and
-    what the part tells of the whole loss.
+    """For one part: gradients at its vectors, and at the scale and the bias (of which every part carries its
+    share), and what the part tells of the whole loss.
     """
 
     text: Tensor
     picture: Tensor
     scale: Tensor
+    bias: Tensor | None
     told: Outcome
 
     def outcome(self, found: Contrasted) -> Outcome:
@@ -33,6 +34,8 @@ class Cached(Struct):
         surrogate = (
             (self.text * online.text).sum() + (self.picture * online.picture).sum() + self.scale * found.scale
         )
+        if self.bias is not None and found.bias is not None:
+            surrogate = surrogate + self.bias * found.bias
         return Outcome((self.told.loss + surrogate - surrogate.detach(),), self.told.measures)
 
 
@@ -49,18 +52,21 @@ def cache(
         return {}
     scale = head.scale().detach().requires_grad_()
     online = _gathered({number: part.online for number, part in parts.items()}, head, sizes, world)
-    leaves = (online.text.requires_grad_(), online.picture.requires_grad_(), scale)
+    bias = None if head.bias is None else head.bias.detach().requires_grad_()
+    leaves = [online.text.requires_grad_(), online.picture.requires_grad_(), scale]
+    leaves += [] if bias is None else [bias]
     keys = online
     if head.options.momentum is not None:
         keys = _gathered({number: part.keys for number, part in parts.items()}, head, sizes, world)
-    outcome = head.contrast(Contrasted(online, keys, scale))
-    text, picture, by_scale = torch.autograd.grad(outcome.loss, leaves)
+    outcome = head.contrast(Contrasted(online, keys, scale, bias))
+    text, picture, by_scale, *by_bias = torch.autograd.grad(outcome.loss, leaves)
     share, places = outcome.loss.detach() / len(there), rows(sizes)
     return {
         number: Cached(
             text[places[number].texts],
             picture[places[number].pictures],
             by_scale / len(there),
+            by_bias[0] / len(there) if by_bias else None,
             Outcome((share,), outcome.measures if number == there[0] else {}),
         )
         for number in parts

@@ -90,7 +90,7 @@ class FusionModel(nn.Module):
             online = self.itc.vectors(shared, batch)
             slow = self.momentum_encoder if self.training and keyed else None
             keys = online if slow is None else slow(batch)
-            shared.contrasted = Contrasted(online, keys, self.itc.scale())
+            shared.contrasted = Contrasted(online, keys, self.itc.scale(), self.itc.bias)
         return shared
 
     def answer_logits(self, batch: Batch) -> Tensor:

@@ -124,6 +124,13 @@ def _check_teacher(itc: Itc) -> None:
             found=itc.alpha,
             fix="momentum: 0.995, or no alpha",
         )
+    if itc.alpha and itc.loss == "sigmoid":
+        raise ParamsError(
+            "train.tasks.itc.alpha",
+            "softens a distribution over all pictures, and sigmoid judges each pair by itself",
+            found=itc.alpha,
+            fix="alpha: 0, or loss: softmax",
+        )
 
 
 def _check_sources(itm: Itm, tasks: Tasks) -> None:

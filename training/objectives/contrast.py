@@ -37,12 +37,13 @@ class Vectors(Struct):
 
 class Contrasted(Struct):
     """online: with gradient. keys: what they are compared with, the momentum encoder's or the same. scale:
-    of their cosines.
+    of their cosines. bias: of the logits, where each pair is judged by itself.
     """
 
     online: Vectors
     keys: Vectors
     scale: Tensor
+    bias: Tensor | None = None
 
 
 def identify(batch: Batch, rows: Tensor) -> Identity:

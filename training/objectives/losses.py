@@ -8,6 +8,7 @@ Legend: R rows, C columns, K negatives, B batch, D width, A classes, W width.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.objectives.similarity import similarities
@@ -36,6 +37,16 @@ def info_nce(scores_RC: Tensor, target_RC: Tensor, ignored_RC: Tensor | None = N
         log_p = log_p.masked_fill(ignored_RC, 0)
     rows = -(target_RC * log_p).sum(1)
     return rows.sum() / (target_RC.sum(1) > 0).sum().clamp(min=1)
+
+
+def sigmoid(logits_RC: Tensor, positive_RC: Tensor, ignored_RC: Tensor) -> Tensor:
+    """−Σ log σ(±logit) over the pairs that count, + where they are positive (SigLIP, Zhai et al. 2023).
+
+    The mean over the rows that have a positive.
+    """
+    pairs = F.binary_cross_entropy_with_logits(logits_RC.float(), positive_RC.float(), reduction="none")
+    asks = positive_RC.any(1)
+    return (pairs * (positive_RC | ~ignored_RC))[asks].sum() / asks.sum().clamp(min=1)
 
 
 def one_of(scores_RC: Tensor, real_RC: Tensor) -> Tensor:
