@@ -243,8 +243,12 @@ def test_every_contrast_falls_when_phrases_meet_their_boxes(contrast):
     assert loss(met, torch.tensor(10.0), 0.2) < loss(crossed, torch.tensor(10.0), 0.2)
 
 
-def test_boxes_in_any_order_and_padding_give_the_same_loss(batch):
-    plain = head()(shared(batch), batch).loss
+SECOND = {"rank": 0.3, "intra": 0.3, "false_phrases": True}  # what FG-CLIP 2 has besides
+
+
+@pytest.mark.parametrize("options", [{}, SECOND])
+def test_boxes_in_any_order_and_padding_give_the_same_loss(batch, options):
+    plain = head(**options)(shared(batch), batch).loss
     order = torch.randperm(len(batch.boxes), generator=torch.Generator().manual_seed(1))
     place = order.argsort()
     turned = replace(
@@ -254,7 +258,7 @@ def test_boxes_in_any_order_and_padding_give_the_same_loss(batch):
         crowd=torch.cat([batch.crowd[order], torch.zeros(3, dtype=torch.bool)]),
         about=torch.stack([batch.about[:, 0], place[batch.about[:, 1]]], 1),
     )
-    torch.testing.assert_close(head()(shared(batch), turned).loss, plain)
+    torch.testing.assert_close(head(**options)(shared(batch), turned).loss, plain)
 
 
 def test_phrases_of_the_same_words_are_no_negatives_of_each_other(batch):
@@ -364,9 +368,9 @@ def test_matching_is_the_metric(batch):
     assert float(measured["matching_chance"][0]) / measured["matching_chance"][1] == wanted["chance"]
 
 
-@pytest.mark.parametrize("contrast", CONTRASTS)
+@pytest.mark.parametrize("options", [*({"contrast": name} for name in CONTRASTS), SECOND])
 @pytest.mark.parametrize("change", ["no usable box", "no box", "one box"])
-def test_a_batch_with_little_to_learn_has_a_loss_and_gradients_that_are_numbers(batch, contrast, change):
+def test_a_batch_with_little_to_learn_has_a_loss_and_gradients_that_are_numbers(batch, options, change):
     given = {
         "no usable box": {"boxes": torch.zeros_like(batch.boxes)},
         "no box": {
@@ -377,7 +381,7 @@ def test_a_batch_with_little_to_learn_has_a_loss_and_gradients_that_are_numbers(
         },
         "one box": {"about": batch.about[:1]},
     }[change]
-    model, states = head(contrast=contrast), shared(batch)
+    model, states = head(**options), shared(batch)
     states.picture.requires_grad_()
     outcome = model(states, replace(batch, **given))
     outcome.loss.backward()
