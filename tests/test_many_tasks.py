@@ -4,6 +4,7 @@ from pathlib import Path
 
 import every_task
 import pytest
+from killed_runs import fit_and_kill
 from msgspec.structs import replace
 from safetensors.numpy import load_file
 
@@ -57,17 +58,7 @@ def curves(run: str) -> dict[str, list[str]]:
 def test_a_run_of_all_tasks_and_negatives_goes_on_bit_for_bit(world, monkeypatch, accumulate):
     command = [*COMMAND, f"optim.accumulate={accumulate}"]
     fit.main(["--run", "runs/whole", *command])
-    save, saved = checkpoint.save, []
-
-    def killed(*arguments, **options):
-        save(*arguments, **options)
-        saved.append(1)
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(checkpoint, "save", killed)
-        fit.main(["--run", "runs/killed", *command])
+    fit_and_kill(monkeypatch, ["--run", "runs/killed", *command])
     fit.main(["--resume", "runs/killed"])
     assert weights("runs/killed") == weights("runs/whole")
     assert curves("runs/killed") == curves("runs/whole")

@@ -10,6 +10,7 @@ import synthetic_tasks
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from killed_runs import fit_and_kill
 from safetensors.numpy import load_file
 
 from contract.errors import ParamsError
@@ -238,19 +239,7 @@ def test_a_run_with_a_bank_and_hidden_objects_goes_on_bit_for_bit(world, monkeyp
     region = "tasks={region: {masked: true, rank: 0.5, bank: {slots: 24, warmup: 2}}}"
     command = ["--set", region, "masking.fill=learned", "optim.epochs=2"]
     fit.main(["--run", "runs/whole", *command])
-    save, saved = checkpoint.save, []
-
-    def killed(run, model, optimizer, state, best):
-        save(run, model, optimizer, state, best)
-        saved.append(state.step)
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", killed)
-    with pytest.raises(KeyboardInterrupt):
-        fit.main(["--run", "runs/killed", *command])
-    monkeypatch.undo()
-    monkeypatch.chdir(world)
+    fit_and_kill(monkeypatch, ["--run", "runs/killed", *command])
     fit.main(["--resume", "runs/killed"])
     whole, again = (weights(world / "runs" / run) for run in ("whole", "killed"))
     assert whole == again and any("bank.boxes.vectors" in name for name in whole)

@@ -6,6 +6,7 @@ import pytest
 import synthetic
 import synthetic_tasks
 import torch
+from killed_runs import fit_and_kill
 from msgspec import structs
 from naive import naive_contrast
 from safetensors.torch import load_file
@@ -168,19 +169,7 @@ def test_a_second_stage_goes_on_bit_for_bit_and_leaves_what_is_frozen(world, mon
     command = ["--init", "runs/first", "--set", SECOND, "optim.epochs=2", "development=0.1"]
     fit.main(["--run", "runs/whole", *command])
     assert "bank     80 pictures" in capsys.readouterr().out
-    save, saved = checkpoint.save, []
-
-    def killed(run, model, optimizer, state, best):
-        save(run, model, optimizer, state, best)
-        saved.append(state.step)
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", killed)
-    with pytest.raises(KeyboardInterrupt):
-        fit.main(["--run", "runs/killed", *command])
-    monkeypatch.undo()
-    monkeypatch.chdir(world)
+    fit_and_kill(monkeypatch, ["--run", "runs/killed", *command])
     fit.main(["--resume", "runs/killed"])
     whole, again = tensors(world / "runs/whole"), tensors(world / "runs/killed")
     assert all(torch.equal(whole[name], again[name]) for name in whole | again)
