@@ -16,6 +16,7 @@ from contract.errors import ParamsError, no_room
 
 MERGE, DATE = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:timestamp"
 MOST = 1_000_000  # values, those counted again that `*` names again
+BITS = 1000  # of a whole number: what is larger no float holds, and Python may not even print
 
 
 class RefusedError(yaml.MarkedYAMLError):
@@ -48,6 +49,12 @@ class Loader(yaml.SafeLoader):
         self._open.pop()
         return node
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """What `<<` brings, each key once: PyYAML keeps all, twice as many with each that merges two."""
+        super().flatten_mapping(node)
+        last = {_name(key): (key, value) for key, value in node.value}
+        node.value = list(last.values())
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """The keys before `<<` brings others from elsewhere."""
         node = super().compose_mapping_node(anchor)
@@ -65,6 +72,11 @@ class Loader(yaml.SafeLoader):
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
+
+
+def _name(key: yaml.Node) -> object:
+    """By which two keys of a mapping are the same."""
+    return (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
 
 
 def _refused(where: Any, problem: str, fix: str) -> RefusedError:
@@ -98,7 +110,7 @@ def parse(text: str, where: str) -> Any:
         raise ParamsError(place, str(error.problem), fix=error.note) from None
     except RecursionError:
         raise ParamsError(where, "is nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:  # `0x_` looks like a number to PyYAML
+    except (yaml.YAMLError, ValueError, ArithmeticError) as error:  # `0x_` looks like a number to PyYAML
         raise ParamsError(where, f"is not YAML: {' '.join(str(error).split())}") from None
 
 
@@ -107,7 +119,16 @@ def _apart(value: Any, seen: Iterator[int], where: str) -> Any:
     if next(seen) > MOST:
         raise ParamsError(where, "holds too many values", expected=f"at most {MOST:,}")
     if isinstance(value, dict):
-        return {key: _apart(inner, seen, where) for key, inner in value.items()}
+        return {_sound(key, where): _apart(inner, seen, where) for key, inner in value.items()}
     if isinstance(value, list):
         return [_apart(inner, seen, where) for inner in value]
+    return _sound(value, where)
+
+
+def _sound(value: Any, where: str) -> Any:
+    """A value that can be written and printed."""
+    if isinstance(value, int) and value.bit_length() > BITS:
+        raise ParamsError(where, "holds too large a whole number", expected=f"at most 2^{BITS}")
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ParamsError(where, "holds half of a character", found=ascii(value), fix="write all of it")
     return value

@@ -211,11 +211,18 @@ def test_a_benchmark_without_questions_has_no_figures_of_them(tmp_path, monkeypa
     assert not [row for row in end_to_end.demo(tmp_path) if "VQA" in row.figure]
 
 
-@pytest.mark.parametrize("content", ["", '{"run"', "{}", "[]", '{"split": "val", "vqa": 3}'])
+OTHERS = [
+    *("", '{"run"', "{}", "[]", '{"split": {}}', '{"split": "\udcff"}'),
+    *(f'{{"split": "val", {one}}}' for one in ('"vqa": 3', '"vqa": {}', '"vqa": "x"', '"itc": "x"')),
+    '{"split": "val", "vqa": {"questions": 3}}',
+]
+
+
+@pytest.mark.parametrize("content", OTHERS)
 def test_results_that_are_cut_off_or_no_results_are_one_error(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     Path("reports").mkdir()
     Path("reports/vqa_by_type.json").write_text("[]")
-    Path("reports/evaluate.json").write_text(content)
+    Path("reports/evaluate.json").write_bytes(content.encode("utf8", "surrogateescape"))
     with pytest.raises(MismatchError, match=r"evaluate\.json: is damaged[\s\S]*dvc repro"):
         results.main([])

@@ -142,6 +142,13 @@ def test_where_results_go_is_checked_before_anything_is_opened(project, argument
         evaluate.main(["--run", "runs/a", "--shards", "nowhere", *arguments])
 
 
+def test_why_there_is_no_blind_run_is_not_overwritten(project):
+    """Of tasks that none can be trained for, `--blind` names a folder that holds no run but this file."""
+    options = evaluate.parser().parse_args(["--run", "runs/a"])
+    with pytest.raises(ParamsError, match="has the name of another file"):
+        evaluate._check_files(options, [Path("runs/none", blindness.FILE)], Path("runs/none"))
+
+
 def test_a_shard_of_another_split_is_refused_with_a_fix_that_evaluate_has(project):
     with pytest.raises(ShardError, match="is of split 'train'[\\s\\S]*name its split by --split") as told:
         scores("--shards", "data/toy-000.tar")

@@ -144,7 +144,8 @@ def test_a_box_that_a_span_alone_names_is_one(build):
 
 
 def test_a_run_that_has_begun_goes_on_whatever_comes(build, monkeypatch):
-    monkeypatch.setattr(first_records, "LOOKED_AT", 1)
+    monkeypatch.setattr(first_records, "LOOKED_AT", 4)
+    monkeypatch.setattr(first_records, "TURN", 4)
 
     def first_alone(number: int, record: Record) -> Record:
         return (every_task.with_all if number < 8 else one_picture)(number, record)
@@ -166,3 +167,25 @@ def test_one_picture_is_enough_where_its_own_texts_and_view_are_the_wrong_ones(b
     build(linked)
     sources = "{itm: {swapped: 1, sources: {random: 0, masked: 1, swapped: 1}}}"
     assert_begins(sources, "masking.fill=learned", "optim.batch=12")
+
+
+def test_mined_pictures_are_others_wherever_the_records_come_from(build):
+    build(one_picture)
+    assert_begins("{itc: {mined: 1}}")
+
+
+def test_pictures_of_which_nothing_is_said_are_others_too(build):
+    def told_once(number: int, record: Record) -> Record:
+        made = every_task.with_all(number, record)
+        return made if number == 0 else replace(made, texts=[text for text in made.texts if text.answer])
+
+    build(told_once)
+    assert_begins("{vqa: {}, itc: {}}")
+
+
+def test_what_counts_is_looked_for_in_as_many_pictures_whatever_the_batch(build):
+    def late(number: int, record: Record) -> Record:
+        return (crowds if number < 20 else every_task.with_all)(number, record)
+
+    build(late)
+    assert_begins("region", "optim.batch=1", "shuffle=none")

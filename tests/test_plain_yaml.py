@@ -20,7 +20,7 @@ BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwi
 VALUES = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**1000) + 1, 2**1000 - 1)
     | st.floats(allow_nan=False)
     | st.text(st.characters(codec="utf-8")),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
@@ -135,3 +135,30 @@ def test_a_file_holds_a_mapping(tmp_path: Path, content: bytes, said: str) -> No
     (tmp_path / "a.yaml").write_bytes(content)
     with pytest.raises(ParamsError, match=f"a.yaml: {said}"):
         plain_yaml.read(tmp_path / "a.yaml")
+
+
+def test_mappings_that_merge_two_do_not_double() -> None:
+    """Of 40 levels no end would come."""
+    levels = "".join(f"k{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}\n" for n in range(1, 40))
+    assert plain_yaml.parse(f"a: &m0 {{x: 1}}\n{levels}", "here")["k39"] == {"x": 1}
+
+
+def test_a_merge_takes_the_first_of_several_and_its_own_before_them() -> None:
+    text = "a: &a {x: 1, y: 1}\nb: &b {x: 2, z: 2}\nc: {<<: [*a, *b], y: 3}"
+    assert plain_yaml.parse(text, "here")["c"] == {"x": 1, "z": 2, "y": 3}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'"\UFFFFFFFF"',
+        "1" + ":00" * 200 + ".5",
+        "0x" + "f" * 5000,
+        "a: [0x" + "f" * 5000 + "]",
+        r'{grid: "\ud800"}',
+        r'{"\udfff": 1}',
+    ],
+)
+def test_what_python_cannot_hold_or_write_is_one_error(text: str) -> None:
+    with pytest.raises(ParamsError, match="here"):
+        plain_yaml.parse(text, "here")

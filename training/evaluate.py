@@ -102,10 +102,10 @@ def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     current = run.open_run(options.run)
     tasks = _tasks(current, options)
-    options.blind = _blind_run(options, tasks)
+    blind_folder, options.blind = options.blind, _blind_run(options, tasks)
     _check_options(options, tasks)
     out = _out(options, tasks)
-    _check_files(options, _written(options, tasks, out))
+    _check_files(options, _written(options, tasks, out), blind_folder)
     where = device.choose(options.device)
     shards = _open(current, options)
     run.check_identity(current, shards)
@@ -233,15 +233,15 @@ def _check_options(options: argparse.Namespace, tasks: list[str]) -> None:
             raise ParamsError(given[0], f"goes with {task}, which is not scored", found=found)
 
 
-def _check_files(options: argparse.Namespace, written: list[Path]) -> None:
-    """Said before the questions are answered, which can take long."""
+def _check_files(options: argparse.Namespace, written: list[Path], blind: Path | None) -> None:
+    """Said before the questions are answered, which can take long. blind: the folder of `--blind`."""
     if options.choices and not options.questions:
         raise ParamsError("--choices", "goes with --questions")
     read = [*(options.questions or []), *([options.choices] if options.choices else [])]
     for path in read:
         if not path.is_file():
             raise ParamsError(path, "no such file", fix="name a file of the GQA site, unpacked")
-    runs = [options.run, *([options.blind] if options.blind else [])]
+    runs = [options.run, *([blind] if blind else [])]
     theirs = [path for folder in runs for path in (*run.own(folder), folder / blindness.FILE)]
     outputs.check(written, [*read, *theirs])
 

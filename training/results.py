@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from contract import manifest
+from contract.codec import UNDECODABLE
 from contract.errors import MismatchError, ParamsError, run_command
 from contract.manifest import DataManifest
 from training import blindness
@@ -57,10 +58,14 @@ def main(arguments: list[str]) -> None:
     ).parse_args(arguments)
     scores = _evaluated(EVALUATION, dict[str, str | dict[str, Any]])
     by_type = _evaluated(BY_TYPE, list[dict[str, Any]])
-    if "split" not in scores:
+    if not isinstance(scores.get("split"), str):
         raise _damaged(EVALUATION, "it names no split")
+    try:
+        told = "\n\n".join(tables(scores, by_type))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(EVALUATION, f"not the scores of this version ({error!r})") from None
     print(f"\nBuilt\n{built()}\n\nIn data/\n{contents()}")
-    print(f"\nOn held-out pictures (split {scores['split']})\n" + "\n\n".join(tables(scores, by_type)))
+    print(f"\nOn held-out pictures (split {scores['split']})\n{told}")
     print(f"\n{NEXT.format(predict=predict(scores))}")
 
 
@@ -70,7 +75,7 @@ def _evaluated(path: Path, kind: Any) -> Any:
         raise ParamsError(path, "no such file", fix="build it: dvc repro")
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise _damaged(path, error) from None
 
 

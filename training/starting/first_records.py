@@ -13,7 +13,8 @@ from training.batching.needs import need
 from training.config import Tasks
 from training.stream import Stream
 
-LOOKED_AT = 100  # batches of each dataset that may all hold nothing of use
+LOOKED_AT = 10_000  # pictures of each dataset that may all hold nothing of use
+TURN = 100  # of them, before the next dataset is looked at
 SHOWN = 5  # answers that an error names
 
 
@@ -48,9 +49,9 @@ def check(tasks: Tasks, stream: Stream) -> None:
 
 def _sought(tasks: Tasks, stream: Stream) -> list[Sought]:
     sought: list[Sought] = [KnownAnswer(stream.shards.answers)] if tasks.vqa else []
-    if tasks.itc:
+    if tasks.itc and not tasks.mined:  # mined pictures and texts come from beyond these records
         sought.append(OtherPicture("itc"))
-    if tasks.itm and not (tasks.itm.sources.swapped and tasks.itm.sources.masked):  # both are of one picture
+    if tasks.itm and not tasks.mined and not (tasks.itm.sources.swapped and tasks.itm.sources.masked):
         sought.append(OtherPicture("itm"))
     if tasks.region:
         sought.append(UsableBox())
@@ -61,9 +62,9 @@ def _first(stream: Stream) -> Iterator[Record]:
     """Of the first epoch of each dataset, its batches in turn with those of the others; not from where a run
     stands, so that one that could begin can go on.
     """
-    for start in range(0, LOOKED_AT * stream.batch, stream.batch):
+    for start in range(0, LOOKED_AT, TURN):
         for number, dataset in enumerate(stream.datasets):
-            rows = min(stream.batch, len(dataset) - start)
+            rows = min(TURN, len(dataset) - start)
             if rows > 0:
                 yield from stream.planner.records(stream.planner.rows(Span(number, start, rows, 0))[0])
 
@@ -99,19 +100,19 @@ class OtherPicture:
 
     def __init__(self, task: str) -> None:
         self.task = task
-        self.groups, self.words = set[str](), set[str]()
+        self.groups, self.words = dict[str, bool](), set[str]()  # a group → whether it has a text
 
     def found_in(self, record: Record) -> bool:
-        """Two pictures, and two wordings."""
+        """Two pictures, and two wordings or a picture of which nothing is said."""
         words = {text.text for text in record.texts if is_pair(text)}
-        if words:
-            self.groups.add(record.group)
-            self.words |= words
-        return len(self.groups) > 1 and len(self.words) > 1
+        self.groups[record.group] = self.groups.get(record.group, False) or bool(words)
+        self.words |= words
+        told = list(self.groups.values())
+        return len(told) > 1 and any(told) and (len(self.words) > 1 or not all(told))
 
     def missing(self, stream: Stream, looked_at: str) -> FuselineError | None:
         """All are copies of one picture, or say the same."""
-        if not self.groups:
+        if not self.words:
             return None
         return ShardError(
             stream.shards.folder,
