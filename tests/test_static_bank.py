@@ -206,7 +206,8 @@ def test_a_second_stage_begins_with_the_scores_of_the_first(world):
             r"(?s)lacks weights.*heads\.cir\.queries",
         ),
         (["--init", "runs/first", "--set", SECOND, "tasks.cir.width=16"], MismatchError, "of another shape"),
-        (["--init", "runs/first", "--set", SECOND, "inputs={grid: esam}"], MismatchError, "lacks weights"),
+        (["--init", "runs/first", "--set", SECOND, "inputs={grid: esam}"], MismatchError, "other settings"),
+        (["--init", "runs/first", "--set", SECOND, "model.heads=1"], MismatchError, "other settings"),
         (
             ["--init", "runs/first", "--set", "tasks={cir: {static_bank: true}, mfm: {}}", *HOLES],
             ParamsError,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from contract.errors import MismatchError, ParamsError
+from training import run
 from training.batching.eligible import eligible
 from training.batching.needs import Need
 from training.config import Train
@@ -36,8 +37,17 @@ def check(settings: Train, init: Path | None) -> None:
         )
 
 
-def begin(init: Path, model: FusionModel, loaded: Sequence[str]) -> None:
-    """What is frozen was all loaded; the reference is read as that run read it."""
+def begin(init: Path, model: FusionModel, settings: Train, loaded: Sequence[str]) -> None:
+    """What is frozen was all loaded and is used as it was trained; so is what reads the reference."""
+    before, now = (_frozen(of) for of in (run.open_run(init).settings, settings))
+    if differing := [name for name in now if before[name] != now[name]]:
+        raise MismatchError(
+            init,
+            "was trained with other settings of what train.tasks.cir.static_bank freezes",
+            found="; ".join(f"{name} {now[name]}" for name in differing),
+            expected="; ".join(f"{name} {before[name]}" for name in differing),
+            fix="set them as in the config.json of that run",
+        )
     frozen = [name for name, weights in model.named_parameters() if not weights.requires_grad]
     missing = [name for name in frozen if name.startswith(READ) and name not in loaded]
     if missing:
@@ -51,6 +61,17 @@ def begin(init: Path, model: FusionModel, loaded: Sequence[str]) -> None:
     assert head.reader is not None
     if not any(name.startswith(READER) for name in loaded):
         head.reader.follow(head)
+
+
+def _frozen(settings: Train) -> dict[str, object]:
+    """The settings that frozen weights of the same shape mean nothing without."""
+    size = settings.model
+    return {
+        "train.inputs": settings.inputs,
+        "train.fusion": settings.fusion,
+        "train.model.heads": size.heads,
+        "train.model.head_layers": size.head_layers,
+    }
 
 
 def fill_bank(model: FusionModel, stream: Stream, settings: Train, where: torch.device) -> int:

@@ -133,7 +133,7 @@ def _begin(options: argparse.Namespace, world: World) -> Session:
         loaded, fresh = run.init_model(options.init, new.model, new.settings, new.shards)
         _print_init(options.init, loaded, fresh)
         if second_stage.chosen(new.settings):
-            second_stage.begin(options.init, new.model, loaded)
+            second_stage.begin(options.init, new.model, new.settings, loaded)
     stored = _stored(options, new.settings, new.seed, new.shards)
     current = run.create(options.run or name(new.settings), stored, new.shards)
     if options.init:  # a run that is killed before its first step goes on from these weights too
