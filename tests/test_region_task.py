@@ -512,3 +512,9 @@ def test_settings_that_contradict_the_task_are_said_before_the_run_is_made(world
     with pytest.raises(ParamsError, match=message):
         fit.main(["--run", "runs/a", "--set", "tasks={region: {}}", *settings])
     assert not (world / "runs").exists()
+
+
+def test_a_run_of_the_rank_loss_alone_has_learned_something(world):
+    fit.main(["--run", "runs/a", "--set", "tasks={region: {coarse: 0, fine: 0, rank: 1}}", "optim.epochs=1"])
+    loss = (world / "runs/a/plots/metrics/train/loss.tsv").read_text().splitlines()[1]
+    assert float(loss.split("\t")[-1]) > 0

@@ -89,7 +89,7 @@ def _check_region(region: Region, settings: Train) -> None:
     if not any((region.coarse, region.coarse_end, region.fine, region.fine_end, region.rank)):
         raise ParamsError(
             "train.tasks.region.coarse",
-            "is 0 from start to end, and so is fine: there would be nothing to learn",
+            "is 0 from start to end, and so are fine and rank: there would be nothing to learn",
             found=0,
             fix="coarse: 1, or take region out of train.tasks",
         )
