@@ -24,7 +24,7 @@ class RefusedError(yaml.MarkedYAMLError):
 
 
 class Loader(yaml.SafeLoader):
-    """The safe loader, with the floats of YAML 1.2: `1e-3` is a number and not a text; a key stands once."""
+    """The safe loader, with the floats of YAML 1.2: `1e-3` and `-.5` are no texts; a key stands once."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 a copy, as PyYAML makes one
         first: [(tag, pattern) for tag, pattern in resolvers if tag != DATE]
@@ -70,7 +70,9 @@ class Loader(yaml.SafeLoader):
 
 
 Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^(?=.*[.eE])[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
 )
 
 

@@ -33,6 +33,36 @@ def test_what_is_written_is_read(value: Any) -> None:
     assert plain_yaml.parse(yaml.safe_dump(value), "here") == value
 
 
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_float_as_python_writes_it_is_that_float(value: float) -> None:
+    assert_number(repr(value), value)
+
+
+@given(st.floats(-1, 1, exclude_min=True, exclude_max=True))
+def test_a_float_needs_no_digit_before_its_dot(value: float) -> None:
+    assert_number(f"{value:.3f}".replace("0.", "."), float(f"{value:.3f}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        *((text, float(text)) for text in ("-.5", "+.5", ".5", ".5e3", "-.5E-3", "1.", "-1.", "+1.5")),
+        *((text, float(text)) for text in ("1.e3", "-1.e+3", "1e3", "1e-12", "1E3", "-1e3", "08.5", "08e1")),
+        *((text, int(text)) for text in ("1", "-1", "+1", "0", "1000000")),
+        *((text, text) for text in ("1.2.3", ".", "+", "-.", "+.", ".e3", "-.e3", "e5", "1e", "1e+", "08")),
+        *((text, text) for text in ("2017-01-01", "1.5 m", "1e3x", "--1", "-+.5", "v1.5", "1,5")),
+    ],
+)
+def test_what_looks_like_a_number_is_one(text: str, meant: object) -> None:
+    assert_number(text, meant)
+
+
+def assert_number(text: str, meant: object) -> None:
+    """It is read as this, and of this kind, as a value and as a key."""
+    for found in (plain_yaml.parse(text, "here"), *plain_yaml.parse(f"{text}: a", "here")):
+        assert found == meant and type(found) is type(meant)
+
+
 def plain(value: Any) -> bool:
     """Of the kinds that the module promises, all the way down."""
     if isinstance(value, dict):
