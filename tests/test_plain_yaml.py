@@ -1,5 +1,7 @@
 """YAML is values of plain kinds, or one error that says where it is none."""
 
+import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,17 @@ from contract import plain_yaml
 from contract.errors import ParamsError
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
+WORDS = st.text(st.characters(codec="utf-8"))
 KEYS = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=4)
+UNQUOTED = re.compile(r"[-+.0-9]+([eE][-+0-9]+)?")  # `1e3` is a text to PyYAML, which leaves the quotes out
 SYNTAX = st.text("{}[]<>!&*|?:,-#'\"% \n0aexn~._", max_size=30)
+IN_QUOTES = r"\n +fix: +put the text into quotes$"
+MERGING = r"\n +fix: +write '<<: \*name' to take the keys of a mapping; put a text into quotes$"
+NO_NUMBER = (
+    r"holds a whole number that cannot be used\n +found: +.*\n +expected: +at most 1000 bits"
+    r"\n +fix: +a smaller number; put a text into quotes$"
+)
+LIST_KEY = r"a list or a mapping is a key\n +fix: +write a text or a number; put one with braces into quotes$"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise(LETTERS))
 VALUES = st.recursive(
@@ -22,8 +33,11 @@ VALUES = st.recursive(
     | st.booleans()
     | st.integers(-(2**1000) + 1, 2**1000 - 1)
     | st.floats(allow_nan=False)
-    | st.text(st.characters(codec="utf-8")),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    | WORDS.filter(lambda text: not UNQUOTED.fullmatch(text)),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(KEYS.filter(lambda text: not UNQUOTED.fullmatch(text)), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 
@@ -95,9 +109,9 @@ def test_a_date_is_a_text() -> None:
         ("seed: 1\nworkers: 2\nseed: 3\n", 3, "seed"),
         ("train:\n  inputs: {}\n  optim: {}\n  inputs: {grid: vit}\n", 4, "inputs"),
         ("a: &a {b: 1}\nc:\n  <<: *a\n  d: 1\n  d: 2\n", 5, "d"),
-        ("a: 1\ntrue: 1\nTrue: 2\n", 3, "True"),
-        ("1: a\n0x1: b\n", 2, "0x1"),
         ("&k a: 1\nb: 2\na: 2\n", 3, "a"),
+        ("&k a: 1\nb: 2\n*k : 2\n", 3, "a"),
+        ("a: &k x\nb:\n  x: 1\n  *k : 2\n", 4, "x"),
     ],
 )
 def test_a_key_that_stands_twice_is_refused(content: str, line: int, key: str) -> None:
@@ -105,6 +119,22 @@ def test_a_key_that_stands_twice_is_refused(content: str, line: int, key: str) -
     with pytest.raises(
         ParamsError, match=rf"^here, line {line}: the key '{key}' stands twice.*\n.*leave one"
     ):
+        plain_yaml.parse(content, "here")
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "keys"),
+    [
+        ("a: 1\ntrue: 1\nTrue: 2\n", 3, "'true' and 'True'"),
+        ("1: a\n0x1: b\n", 2, "'1' and '0x1'"),
+        ("true: 1\nb: 2\n1: 2\n", 3, "'true' and '1'"),
+        ("&k 1: a\nb: 2\nc:\n  1.0: x\n  *k : y\n", 5, "'1.0' and '1'"),
+        ("~: 1\nnull: 2\n", 2, "'~' and 'null'"),
+    ],
+)
+def test_keys_that_python_does_not_tell_apart_are_refused(content: str, line: int, keys: str) -> None:
+    said = rf"^here, line {line}: the keys {keys} are one to Python.*\n +fix: +leave one.* quotes"
+    with pytest.raises(ParamsError, match=said):
         plain_yaml.parse(content, "here")
 
 
@@ -130,21 +160,28 @@ def test_merges_and_keys_of_two_kinds_are_no_repetition(content: str, meant: dic
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("? [a, b]\n: 1\n", "is not YAML: .*unhashable"),
-        ("best: 0x_", "is not YAML: "),
+        *((f"a: 1\n{key}: 1\n", f"line 2: {LIST_KEY}") for key in ("? [a, b]\n", "{a: 1}", "[]", "{{b}}")),
+        ("a: &a [1]\nb: 2\n*a : 3", f"line 3: {LIST_KEY}"),
+        ("{{image}}", LIST_KEY),
         *(
-            (f"a: {tag} {value}", f"the tag tag:yaml.org,2002:{tag[2:]} is not taken\\n +fix: +leave it out")
+            (f"a: {tag} {value}", rf"the tag {tag} is not taken\n +fix: +leave it out$")
             for tag in ("!!int", "!!float", "!!bool", "!!timestamp", "!!seq", "!!set", "!!omap", "!!binary")
             for value in ("x", "''", "{a: 1}")
         ),
+        ("a: !!str 2017", rf"the tag !!str is not taken{IN_QUOTES}"),
+        ("a: 1\nb: ! 2017", rf"line 2: the tag ! is not taken{IN_QUOTES}"),
         ("? !!map {a: 1}\n: 1", "line 1: the tag"),
-        ("batch: " + "9" * 5000, "is not YAML: .*5000 digits"),
-        ("a: !!python/object/apply:os.getcwd []", "the tag .*python.* is not taken"),
-        ("a: ! b", "the tag ! is not taken"),
-        ("[" * 3000, "is nested too deeply"),
-        ("&x {vqa: *x}", r"\*x stands inside what it names"),
+        ("a: !!python/object/apply:os.getcwd []", "the tag !!python/object/apply:os.getcwd is not taken"),
+        ("a: !mine b", "the tag !mine is not taken"),
+        ("&x {vqa: *x}", r"\*x stands inside what it names\n +fix: +take it out$"),
         ("a:\n  &x [1, {b: *x}]", r"line 2: \*x stands inside what it names"),
-        (BOMB, "holds too many values"),
+        ("a: 1\nkey: <<", f"line 2: '<<' stands in the place of a value{MERGING}"),
+        ("[a, <<]", f"'<<' stands in the place of a value{MERGING}"),
+        ("<<", f"'<<' stands in the place of a value{MERGING}"),
+        ("&m <<: {a: 1}\nb: *m", f"line 2: '<<' stands in the place of a value{MERGING}"),
+        *((f"a: 1\n<<: {of}", f"line 2: '<<' is given no mapping{MERGING}") for of in ("1", "", "[1]")),
+        ("a: &a [1]\nb:\n  <<: *a", f"line 3: '<<' is given no mapping{MERGING}"),
+        ("a: {<<: [{b: 1}, 2]}", f"'<<' is given no mapping{MERGING}"),
         ("a: *x", "is not YAML: .*undefined alias"),
     ],
 )
@@ -167,6 +204,89 @@ def test_a_file_holds_a_mapping(tmp_path: Path, content: bytes, said: str) -> No
         plain_yaml.read(tmp_path / "a.yaml")
 
 
+def test_an_equals_sign_is_a_text() -> None:
+    assert plain_yaml.parse("a: =\n=: [=]\nb: {=: 1}", "here") == {"a": "=", "=": ["="], "b": {"=": 1}}
+
+
+def test_quotes_make_a_text_of_what_merges() -> None:
+    assert plain_yaml.parse("'<<': '<<'", "here") == {"<<": "<<"}
+
+
+def values(count: int) -> str:
+    """So many: the list, a thousand that are named again and again, and single ones."""
+    again, single = divmod(count - 1, 1000)
+    return f"[&a [{'x, ' * 999}], {'*a, ' * (again - 1)}{'x, ' * single}]"
+
+
+def merged(count: int) -> str:
+    """`<<` names so many keys, though no more than a thousand that differ."""
+    again, single = divmod(count, 1000)
+    thousand, few = (", ".join(f"k{number}: 1" for number in range(most)) for most in (1000, single))
+    return f"[&a {{{thousand}}}, &b {{{few}}}, {{<<: [{'*a, ' * again} *b]}}]"
+
+
+def nested(levels: int) -> str:
+    """So many lists and mappings in each other, by turns."""
+    pairs, single = divmod(levels, 2)
+    return "[" * single + "{a: [" * pairs + "x" + "]}" * pairs + "]" * single
+
+
+def named(levels: int) -> str:
+    """The same where each is written on its own."""
+    return "- &m2 [x]\n" + "".join(f"- &m{level} [*m{level - 1}]\n" for level in range(3, levels + 1))
+
+
+MANY = r"holds too many values\n +expected: +at most 1,000,000, .*\n +fix: +"
+DEEP = r"is nested too deeply\n +expected: +at most 100 lists and mappings in each other\n +fix: +"
+LIMITS: list[tuple[Callable[[int], str], int, str]] = [
+    (
+        lambda count: "x" * count,
+        4_000_000,
+        r"is too long\n +found: +4,000,001 characters\n +expected: +at most 4,000,000\n +fix: +",
+    ),
+    (values, 1_000_000, MANY),
+    (merged, 1_000_000, MANY),
+    (nested, 100, DEEP),
+    (named, 100, DEEP),
+]
+
+
+@pytest.mark.parametrize(("of", "most", "said"), LIMITS)
+def test_up_to_a_limit_all_is_read_and_beyond_it_nothing(
+    of: Callable[[int], str], most: int, said: str
+) -> None:
+    assert plain_yaml.parse(of(most), "here")
+    with pytest.raises(ParamsError, match=f"^here: {said}"):
+        plain_yaml.parse(of(most + 1), "here")
+
+
+@pytest.mark.parametrize(("text", "said"), [(BOMB, MANY), ("[" * 3000, DEEP), (named(2000), DEEP)])
+def test_far_beyond_it_too(text: str, said: str) -> None:
+    with pytest.raises(ParamsError, match=f"^here: {said}"):
+        plain_yaml.parse(text, "here")
+
+
+def test_a_text_that_is_too_long_is_not_looked_at() -> None:
+    with pytest.raises(ParamsError, match="^here: is too long"):
+        plain_yaml.parse("}" * 4_000_001, "here")
+
+
+@pytest.mark.parametrize("written", ["{}", "{:#x}", "[{}]", "{{{}: 1}}"])
+def test_whole_numbers_are_of_at_most_1000_bits(written: str) -> None:
+    for most in (2**1000 - 1, 1 - 2**1000):
+        assert str(most) in str(plain_yaml.parse(written.format(most), "here"))
+    for beyond in (2**1000, -(2**1000)):
+        with pytest.raises(ParamsError, match=f"^here: {NO_NUMBER}"):
+            plain_yaml.parse(written.format(beyond), "here")
+
+
+@pytest.mark.parametrize("value", ["0x_", "0b_", "9" * 5000, "0x" + "f" * 5000, "1" + ":00" * 5000])
+def test_what_only_looks_like_a_whole_number_is_refused_where_it_stands(value: str) -> None:
+    found = value if len(value) < 10 else rf"{value[:40]}…"
+    with pytest.raises(ParamsError, match=rf"^here, line 2: {NO_NUMBER.replace('.*', found)}"):
+        plain_yaml.parse(f"a: 1\nbest: {value}", "here")
+
+
 def test_mappings_that_merge_two_do_not_double() -> None:
     """Of 40 levels no end would come."""
     levels = "".join(f"k{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}\n" for n in range(1, 40))
@@ -183,8 +303,6 @@ def test_a_merge_takes_the_first_of_several_and_its_own_before_them() -> None:
     [
         r'"\UFFFFFFFF"',
         "1" + ":00" * 200 + ".5",
-        "0x" + "f" * 5000,
-        "a: [0x" + "f" * 5000 + "]",
         r'{grid: "\ud800"}',
         r'{"\udfff": 1}',
     ],
