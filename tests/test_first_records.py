@@ -1,21 +1,28 @@
 """What leaves a task nothing to learn from is said before the run is made, though the index counts texts."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import every_task
 import pytest
+from drawn import records
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import convert
 from msgspec.structs import replace
 from test_fit import stopped_run
 
 from contract import index, manifest
-from contract.errors import FuselineError, TrainingError
+from contract.errors import FuselineError, ShardError, TrainingError
 from contract.manifest import DataManifest
 from contract.record import Record
 from training import fit
+from training.config import Tasks
 from training.optimizing import checkpoint
+from training.shards import open_shards
 from training.starting import first_records
+from training.stream import Stream
 
 Change = Callable[[int, Record], Record]
 
@@ -58,6 +65,14 @@ def but_one(change: Change) -> Change:
     return lambda number, record: (change if number != 23 else every_task.with_all)(number, record)
 
 
+def crowds_of_texts(number: int, record: Record) -> Record:
+    record = crowds(number, record)
+    for text in record.texts:
+        text.span_chars, text.span_tokens, text.span_regions = [], [], []
+        text.about = [0] if text.role == "statement" else []
+    return record
+
+
 LACKING = [
     (one_picture, "itc", r"itc would learn nothing[\s\S]*pictures \(`group`\): 1, different texts: 4"),
     (one_picture, "itm", r"itm would learn nothing[\s\S]*pictures \(`group`\): 1, different texts: 4"),
@@ -65,6 +80,7 @@ LACKING = [
     (one_text, "itm", r"itm would learn nothing[\s\S]*pictures \(`group`\): 24, different texts: 1"),
     (crowds, "region", r"region would learn nothing[\s\S]*found: +boxes of crowds alone"),
     (crowds_of_spans, "region", r"region would learn nothing[\s\S]*found: +boxes of crowds alone"),
+    (crowds_of_texts, "region", r"region would learn nothing[\s\S]*found: +boxes of crowds alone"),
     (other_answers, "vqa", r"vqa would learn nothing[\s\S]*found: +never"),
 ]
 SHORT = ("optim.epochs=1", "optim.batch=4", "development=0")
@@ -138,6 +154,34 @@ def damage(row: int = 3) -> None:
     content = bytearray(shard.read_bytes())
     content[int(index.load(shard).rows["offset"][row, 0])] ^= 255
     shard.write_bytes(content)
+
+
+@given(records(), st.data())
+def test_a_box_is_looked_for_in_all_that_names_one(record, data):
+    rows = range(len(record.regions.id))
+    record.regions.crowd = [row for row in rows if data.draw(st.booleans())]
+    named = {row for text in record.texts for row in text.about}
+    named |= {row for text in record.texts for rows in text.span_regions for row in rows}
+    assert first_records.UsableBox().found_in(record) == bool(named - set(record.regions.crowd))
+
+
+SHARES = st.sampled_from([0.0, 1.0])
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(("random", "similar", "swapped", "masked"), SHARES)))
+def test_itm_needs_no_other_picture_where_both_wrong_ones_may_be_its_own(one_picture_alone, shares):
+    tasks = convert({"itm": {"sources": shares}}, Tasks)
+    own = shares["swapped"] and shares["masked"]
+    with nullcontext() if own else pytest.raises(ShardError, match="itm would learn nothing"):
+        first_records.check(tasks, one_picture_alone)
+
+
+@pytest.fixture(scope="module")
+def one_picture_alone(tmp_path_factory) -> Stream:
+    """Records that are copies of one picture."""
+    folder = tmp_path_factory.mktemp("alone")
+    every_task.build(folder, train=8, val=4, shards=1, change=one_picture)
+    return Stream(open_shards([str(folder / "data")], columns=["vit"]), ["itm"], batch=4)
 
 
 def test_a_box_that_a_span_alone_names_is_one(build):
