@@ -6,6 +6,7 @@ from pathlib import Path
 
 import every_task
 import pytest
+import synthetic
 from drawn import records
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +17,9 @@ from test_fit import stopped_run
 from contract import index, manifest
 from contract.errors import FuselineError, ShardError, TrainingError
 from contract.manifest import DataManifest
-from contract.record import Record
+from contract.record import Record, Text
 from training import fit
-from training.config import Tasks
+from training.config import Train
 from training.optimizing import checkpoint
 from training.shards import open_shards
 from training.starting import first_records
@@ -73,15 +74,13 @@ def crowds_of_texts(number: int, record: Record) -> Record:
     return record
 
 
+ALIKE = r"no text is false of another.s picture\n +found: +different pictures .* {}, different texts: {}\n"
+CROWDS = r"no text names the box of one thing\n +found: +boxes of crowds alone"
 LACKING = [
-    (one_picture, "itc", r"itc would learn nothing[\s\S]*pictures \(`group`\): 1, different texts: 4"),
-    (one_picture, "itm", r"itm would learn nothing[\s\S]*pictures \(`group`\): 1, different texts: 4"),
-    (one_text, "itc", r"itc would learn nothing[\s\S]*pictures \(`group`\): 24, different texts: 1"),
-    (one_text, "itm", r"itm would learn nothing[\s\S]*pictures \(`group`\): 24, different texts: 1"),
-    (crowds, "region", r"region would learn nothing[\s\S]*found: +boxes of crowds alone"),
-    (crowds_of_spans, "region", r"region would learn nothing[\s\S]*found: +boxes of crowds alone"),
-    (crowds_of_texts, "region", r"region would learn nothing[\s\S]*found: +boxes of crowds alone"),
-    (other_answers, "vqa", r"vqa would learn nothing[\s\S]*found: +never"),
+    *((one_picture, task, ALIKE.format(1, 4)) for task in ("itc", "itm")),
+    *((one_text, task, ALIKE.format(24, 1)) for task in ("itc", "itm")),
+    *((change, "region", CROWDS) for change in (crowds, crowds_of_spans, crowds_of_texts)),
+    (other_answers, "vqa", r"no question has a known answer\n +found: +never"),
 ]
 SHORT = ("optim.epochs=1", "optim.batch=4", "development=0")
 
@@ -109,7 +108,9 @@ def assert_begins(task: str, *more: str) -> None:
 @pytest.mark.parametrize(("change", "task", "said"), LACKING)
 def test_what_leaves_nothing_to_learn_is_refused(build, change, task, said):
     build(change)
-    with pytest.raises(FuselineError, match=rf"the 24 pictures looked at .*{said}"):
+    with pytest.raises(
+        FuselineError, match=rf"{task} would learn nothing from the 24 pictures looked at: {said}"
+    ):
         train(task)
     assert not Path("runs").exists()
 
@@ -123,10 +124,61 @@ def test_a_single_other_picture_is_looked_for_in_a_whole_epoch(build, change, ta
 @pytest.mark.parametrize(("change", "task", "_said"), LACKING)
 def test_each_dataset_is_looked_at_however_seldom_it_comes(build, change, task, _said):
     build(but_one(change))
+    part_in_two()
+    assert_begins(task, "datasets={toy: 30, other: 1}")
+
+
+def part_in_two() -> None:
+    """The second shard is of a dataset of its own."""
     known = manifest.load(Path("data"), DataManifest)
     known.shards["toy-001"].dataset = "other"
     manifest.save(Path("data"), known)
-    assert_begins(task, "datasets={toy: 30, other: 1}")
+
+
+def one_picture_a_shard(number: int, record: Record) -> Record:
+    return replace(every_task.with_all(number, record), group=f"toy:{number % 2}")
+
+
+@pytest.mark.parametrize("task", ["itc", "itm", "{itc: {}, itm: {}}", "{itc: {bank: {slots: 8}}, itm: {}}"])
+def test_pictures_of_different_datasets_are_in_no_batch_together(build, task):
+    build(one_picture_a_shard)
+    part_in_two()
+    one = r"different pictures \(`group`\): 1, different texts: [24]"
+    said = rf"it[cm] would learn nothing from the 24 .*\n +found: +toy: {one}; other: {one}"
+    expected = "two of each, or more, in one dataset: a batch is of one"
+    with pytest.raises(ShardError, match=rf"{said}\n +expected: +{expected}\n"):
+        train(task)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "more"),
+    [
+        ("itc", ["optim.accumulate=2"]),
+        ("{itc: {bank: {slots: 8, warmup: 2}}}", []),
+        ("{itc: {mined: 1}, itm: {}}", []),
+    ],
+)
+def test_pictures_of_different_datasets_meet_in_a_step_of_several_parts_and_in_a_bank(build, task, more):
+    build(one_picture_a_shard)
+    part_in_two()
+    assert_begins(task, *more)
+
+
+@pytest.mark.parametrize("task", ["itc", "itm"])
+def test_a_dataset_of_two_pictures_is_enough(build, task):
+    build(but_one(one_picture_a_shard))
+    part_in_two()
+    assert_begins(task)
+
+
+@pytest.mark.parametrize(("change", "task", "_said"), LACKING)
+def test_a_single_picture_is_not_called_several(build, monkeypatch, change, task, _said):
+    monkeypatch.setattr(first_records, "LOOKED_AT", 1)
+    monkeypatch.setattr(first_records, "TURN", 1)
+    build(change)
+    with pytest.raises(FuselineError, match=f"{task} would learn nothing from the only picture looked at: "):
+        train(task)
 
 
 def test_a_run_that_left_a_damaged_record_out_goes_on(build, monkeypatch):
@@ -162,7 +214,34 @@ def test_a_box_is_looked_for_in_all_that_names_one(record, data):
     record.regions.crowd = [row for row in rows if data.draw(st.booleans())]
     named = {row for text in record.texts for row in text.about}
     named |= {row for text in record.texts for rows in text.span_regions for row in rows}
-    assert first_records.UsableBox().found_in(record) == bool(named - set(record.regions.crowd))
+    assert first_records.UsableBox().found_in(record, "toy") == bool(named - set(record.regions.crowd))
+
+
+WORDINGS = st.lists(st.sampled_from(["a ball", "a cube"]), max_size=2)
+SEEN = st.lists(st.tuples(st.sampled_from("AB"), st.sampled_from("12"), WORDINGS), min_size=1, max_size=6)
+
+
+@given(SEEN, st.booleans())
+def test_another_picture_is_one_that_a_text_is_false_of(one_picture_alone, seen, by_dataset):
+    sought = first_records.OtherPicture("itc", by_dataset)
+    for dataset, group, said in seen:
+        texts = [Text(id=words, role="statement", text=words, tokens=[1]) for words in said]
+        found = sought.found_in(replace(synthetic.picture(0), group=group, texts=texts), dataset)
+    assert found == has_other([(group, said) for of, group, said in seen if of == dataset or not by_dataset])
+    error = sought.missing(one_picture_alone, "all")
+    assert bool(error) == any(said for _, _, said in seen)
+
+
+def has_other(seen: list[tuple[str, list[str]]]) -> bool:
+    """Whether, of these pictures that may be contrasted, one has words that another is not said to have."""
+    wordings = {words for _, said in seen for words in said}
+    silent = {group for group, _ in seen} - {group for group, said in seen if said}
+    return any(
+        group != other and (other in silent or len(wordings) > 1)
+        for group, said in seen
+        for other, _ in seen
+        if said
+    )
 
 
 SHARES = st.sampled_from([0.0, 1.0])
@@ -170,10 +249,10 @@ SHARES = st.sampled_from([0.0, 1.0])
 
 @given(st.fixed_dictionaries(dict.fromkeys(("random", "similar", "swapped", "masked"), SHARES)))
 def test_itm_needs_no_other_picture_where_both_wrong_ones_may_be_its_own(one_picture_alone, shares):
-    tasks = convert({"itm": {"sources": shares}}, Tasks)
+    settings = convert({"tasks": {"itm": {"sources": shares}}}, Train)
     own = shares["swapped"] and shares["masked"]
     with nullcontext() if own else pytest.raises(ShardError, match="itm would learn nothing"):
-        first_records.check(tasks, one_picture_alone)
+        first_records.check(settings, one_picture_alone)
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ def check_streams(settings: Train, stream: Stream, development: Stream | None) -
     }
     _check_rows(settings, stream, development)
     _check_texts(stream, texts)
-    first_records.check(settings.tasks, stream)
+    first_records.check(settings, stream)
     if development is not None:
         _check_goal(settings, development)
     _check_banks(settings, stream, texts["region"] if settings.tasks.region else 0)

@@ -1,8 +1,11 @@
 """What no index counts is looked for in the first records, before a run trains on nothing."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
+
+from msgspec import Struct
 
 from contract.errors import FuselineError, MismatchError, ShardError
 from contract.index import is_pair
@@ -10,7 +13,7 @@ from contract.record import Record
 from training.batching.faults import Unreadable
 from training.batching.mixture import Span
 from training.batching.needs import need
-from training.config import Tasks
+from training.config import Train
 from training.stream import Stream
 
 LOOKED_AT = 10_000  # pictures of each dataset that may all hold nothing of use
@@ -21,44 +24,46 @@ SHOWN = 5  # answers that an error names
 class Sought(Protocol):
     """Something without which a task learns nothing."""
 
-    def found_in(self, record: Record) -> bool:
+    def found_in(self, record: Record, dataset: str) -> bool:
         """Whether it has been found, now that this record was seen too."""
 
     def missing(self, stream: Stream, looked_at: str) -> FuselineError | None:
         """The error if it was not found; None where nothing was seen that could have held it."""
 
 
-def check(tasks: Tasks, stream: Stream) -> None:
+def check(settings: Train, stream: Stream) -> None:
     """The error of a task to which the first records leave nothing to learn from.
 
     Where one is damaged, or was left out by the run that goes on, nothing is refused: it may be what counts.
     """
-    sought, looked_at = [] if stream.left_out() else _sought(tasks, stream), 0
+    sought, looked_at = [] if stream.left_out() else _sought(settings, stream), 0
     try:
-        for record in _first(stream) if sought else ():
+        for record, dataset in _first(stream) if sought else ():
             looked_at += 1
-            sought = [one for one in sought if not one.found_in(record)]
+            sought = [one for one in sought if not one.found_in(record, dataset)]
             if not sought:
                 return
     except Unreadable:
         return
-    for error in (one.missing(stream, f"the {looked_at:,} pictures looked at") for one in sought):
+    seen = "the only picture looked at" if looked_at == 1 else f"the {looked_at:,} pictures looked at"
+    for error in (one.missing(stream, seen) for one in sought):
         if error:
             raise error
 
 
-def _sought(tasks: Tasks, stream: Stream) -> list[Sought]:
+def _sought(settings: Train, stream: Stream) -> list[Sought]:
+    tasks, single = settings.tasks, settings.optim.accumulate == 1  # parts may be of different datasets
     sought: list[Sought] = [KnownAnswer(stream.shards.answers)] if tasks.vqa else []
     if tasks.itc and not tasks.mined:  # mined pictures and texts come from beyond these records
-        sought.append(OtherPicture("itc"))
+        sought.append(OtherPicture("itc", by_dataset=single and not tasks.itc.bank))
     if tasks.itm and not tasks.mined and not (tasks.itm.sources.swapped and tasks.itm.sources.masked):
-        sought.append(OtherPicture("itm"))
+        sought.append(OtherPicture("itm", by_dataset=True))
     if tasks.region:
         sought.append(UsableBox())
     return sought
 
 
-def _first(stream: Stream) -> Iterator[Record]:
+def _first(stream: Stream) -> Iterator[tuple[Record, str]]:
     """Of the first epoch of each dataset, its batches in turn with those of the others; not from where a run
     stands, so that one that could begin can go on.
     """
@@ -66,7 +71,8 @@ def _first(stream: Stream) -> Iterator[Record]:
         for number, dataset in enumerate(stream.datasets):
             rows = min(TURN, len(dataset) - start)
             if rows > 0:
-                yield from stream.planner.records(stream.planner.rows(Span(number, start, rows, 0))[0])
+                places, _ = stream.planner.rows(Span(number, start, rows, 0))
+                yield from ((record, dataset.dataset) for record in stream.planner.records(places))
 
 
 class KnownAnswer:
@@ -76,7 +82,7 @@ class KnownAnswer:
         self.known = set(answers)
         self.asked = dict[str, None]()
 
-    def found_in(self, record: Record) -> bool:
+    def found_in(self, record: Record, _dataset: str) -> bool:
         """An answer that the model can give."""
         answers = [text.answer for text in record.texts if text.answer is not None]
         self.asked |= dict.fromkeys(answers)
@@ -88,37 +94,60 @@ class KnownAnswer:
             return None
         return MismatchError(
             stream.shards.folder,
-            f"{looked_at} ask for none of the {len(self.known)} known answers: vqa would learn nothing",
+            f"vqa would learn nothing from {looked_at}: no question has a known answer",
             found=", ".join(islice(self.asked, SHOWN)),
             expected=", ".join(stream.shards.answers[:SHOWN]) or "answers",
             fix="of tars without a manifest, name other --answers; of others, build data/ anew",
         )
 
 
-class OtherPicture:
-    """A text is told from those of another picture, in other words: of one picture alone nothing is false."""
+class Said(Struct):
+    """What is said of pictures that may be contrasted. groups: a group → whether it has a text."""
 
-    def __init__(self, task: str) -> None:
-        self.task = task
-        self.groups, self.words = dict[str, bool](), set[str]()  # a group → whether it has a text
+    groups: dict[str, bool] = {}
+    words: set[str] = set()
 
-    def found_in(self, record: Record) -> bool:
+    @property
+    def enough(self) -> bool:
         """Two pictures, and two wordings or a picture of which nothing is said."""
-        words = {text.text for text in record.texts if is_pair(text)}
-        self.groups[record.group] = self.groups.get(record.group, False) or bool(words)
-        self.words |= words
-        told = list(self.groups.values())
+        told = self.groups.values()
         return len(told) > 1 and any(told) and (len(self.words) > 1 or not all(told))
+
+    @property
+    def counts(self) -> str:
+        """For an error."""
+        return f"different pictures (`group`): {len(self.groups)}, different texts: {len(self.words)}"
+
+
+class OtherPicture:
+    """A text is told from those of another picture, in other words: of one picture alone nothing is false.
+
+    by_dataset: only pictures of one dataset are contrasted, as those of a batch are.
+    """
+
+    def __init__(self, task: str, by_dataset: bool) -> None:
+        self.task, self.by_dataset = task, by_dataset
+        self.of = defaultdict[str, Said](Said)
+
+    def found_in(self, record: Record, dataset: str) -> bool:
+        """A picture and one that its text is false of."""
+        of = self.of[dataset if self.by_dataset else ""]
+        words = {text.text for text in record.texts if is_pair(text)}
+        of.groups[record.group] = of.groups.get(record.group, False) or bool(words)
+        of.words |= words
+        return of.enough
 
     def missing(self, stream: Stream, looked_at: str) -> FuselineError | None:
         """All are copies of one picture, or say the same."""
-        if not self.words:
+        if not any(of.words for of in self.of.values()):
             return None
+        several = len(self.of) > 1
+        found = [f"{dataset}: {of.counts}" if several else of.counts for dataset, of in self.of.items()]
         return ShardError(
             stream.shards.folder,
-            f"{looked_at} have no text that is false of another's picture: {self.task} would learn nothing",
-            found=f"different pictures (`group`): {len(self.groups)}, different texts: {len(self.words)}",
-            expected="two of each, or more",
+            f"{self.task} would learn nothing from {looked_at}: no text is false of another's picture",
+            found="; ".join(found),
+            expected="two of each, or more" + ", in one dataset: a batch is of one" * several,
             fix=f"name shards of more pictures, or take {self.task} out of train.tasks",
         )
 
@@ -129,7 +158,7 @@ class UsableBox:
     def __init__(self) -> None:
         self.links = 0
 
-    def found_in(self, record: Record) -> bool:
+    def found_in(self, record: Record, _dataset: str) -> bool:
         """A box of one thing that a text or a span of it names."""
         links = [row for text in record.texts for rows in (text.about, *text.span_regions) for row in rows]
         self.links += len(links)
@@ -141,7 +170,7 @@ class UsableBox:
             return None
         return ShardError(
             stream.shards.folder,
-            f"{looked_at} have no text that names the box of one thing: region would learn nothing",
+            f"region would learn nothing from {looked_at}: no text names the box of one thing",
             found="boxes of crowds alone",
             expected=need("region").takes,
             fix="name shards that have others, or take region out of train.tasks",
