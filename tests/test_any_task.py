@@ -1,6 +1,7 @@
 """Whatever `train` names: the commands of dvc.yaml's stages write what is listed there, and it is shown."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterable
 from importlib import import_module
@@ -19,7 +20,7 @@ from contract.manifest import DataManifest
 from contract.record import Record
 from training import blindness, evaluate, fit, preset, results, run, settings
 from training.distributed import World
-from training.evaluation import scored
+from training.evaluation import scored, vqa_scores
 from training.evaluation.scored import Section
 from training.model.tasks import TASKS
 from training.starting import command_line, session
@@ -219,10 +220,39 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("content", OTHERS)
-def test_results_that_are_cut_off_or_no_results_are_one_error(tmp_path, monkeypatch, content):
-    monkeypatch.chdir(tmp_path)
-    Path("reports").mkdir()
-    Path("reports/vqa_by_type.json").write_text("[]")
-    Path("reports/evaluate.json").write_bytes(content.encode("utf8", "surrogateescape"))
+def test_results_that_are_cut_off_or_no_results_are_one_error(reports, content):
+    (reports / "evaluate.json").write_bytes(content.encode("utf8", "surrogateescape"))
     with pytest.raises(MismatchError, match=r"evaluate\.json: is damaged[\s\S]*dvc repro"):
         results.main([])
+
+
+OTHER_TYPES = [
+    *("", "[{", "{}", "3", '"x"', "null", "[3]", "[[]]", "[{}]", "[null]", '[{"\udcff": 1}]', "[" * 100_000),
+    *(f'[{{"type": {kind}, "questions": {count}}}]' for kind, count in (("3", "3"), ('"color"', '"3"'))),
+    *(f'[{{"type": "color", "questions": 3, "{name}": "x"}}]' for name in ("accuracy", "blind", "majority")),
+]
+
+
+@pytest.mark.parametrize("content", OTHER_TYPES)
+def test_scores_by_type_that_are_none_are_one_error_of_their_file(reports, content):
+    (reports / "vqa_by_type.json").write_bytes(content.encode("utf8", "surrogateescape"))
+    with pytest.raises(MismatchError, match=r"vqa_by_type\.json: is damaged[\s\S]*dvc repro"):
+        results.main([])
+
+
+@pytest.fixture
+def reports(project) -> Path:
+    """Those of three questions, sound and of one type."""
+    folder = Path("reports")
+    folder.mkdir()
+    noted = dict.fromkeys(vqa_scores.NOTED, 0)
+    of_vqa = {"questions": 3, "accuracy": 0.5, "blind": None, **noted}
+    (folder / "evaluate.json").write_text(json.dumps({"run": "runs/demo", "split": "val", "vqa": of_vqa}))
+    row = {"type": "color", "questions": 3, "accuracy": 0.5, "blind": None, "shuffled_pictures": 0.25}
+    (folder / "vqa_by_type.json").write_text(json.dumps([row]))
+    return folder
+
+
+def test_sound_results_are_shown(reports, capsys):
+    results.main([])
+    assert re.search(r"\ncolor +3 +50\.0% +– +25\.0% +–\n", capsys.readouterr().out)

@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(arguments)
     scores = _evaluated(EVALUATION, dict[str, str | dict[str, Any]])
-    by_type = _evaluated(BY_TYPE, list[dict[str, Any]])
+    by_type = _evaluated(BY_TYPE, list[vqa_scores.OfType])
     if not isinstance(scores.get("split"), str):
         raise _damaged(EVALUATION, "it names no split")
     try:

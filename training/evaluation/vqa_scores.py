@@ -6,7 +6,7 @@ without pictures; `majority` the most frequent training answer of each type.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 import torch
@@ -27,6 +27,17 @@ from training.shards import open_shards
 
 SHUFFLED = "shuffled_pictures"
 NOTED = ("without_features", "unanswered", "texts_cut")
+
+
+class OfType(TypedDict):
+    """A row of the file by type. Values in [0, 1]; a model that was not asked has none."""
+
+    type: str
+    questions: int
+    accuracy: NotRequired[float | None]
+    blind: NotRequired[float | None]
+    shuffled_pictures: NotRequired[float | None]
+    majority: NotRequired[float | None]
 
 
 def is_question(text: Text) -> bool:
