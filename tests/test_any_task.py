@@ -145,6 +145,17 @@ def test_every_process_of_a_blind_run_leaves_the_same_tasks_out(project):
     assert list(second.run.settings.tasks.chosen) == ["vqa"]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"{}", b'{"tasks": 3}', b'{"tasks": ["\xff"]}', b'{"\xff": 1}', b"[" * 100_000]
+    + [b'{"tasks": [], "step": 1}', b'{"tasks": [' + b"9" * 5000 + b"]}"],
+)
+def test_what_only_looks_like_a_blind_folder_without_a_run_is_one_error(tmp_path, content):
+    (tmp_path / blindness.FILE).write_bytes(content)
+    with pytest.raises(MismatchError, match=r"no_baseline\.json: is not of this version: "):
+        blindness.read(tmp_path)
+
+
 def test_stages_that_may_read_negatives_depend_on_them():
     assert all("negatives" in STAGES[name]["deps"] for name in ("train", "evaluate"))
 

@@ -87,7 +87,12 @@ DAMAGES: dict[str, Callable[[Path, Path], object]] = {
     r"tokenizer\.json: is no tokenizer: [^N]": lambda run, _: (run / "tokenizer.json").write_text("{}"),
     r"model\.safetensors: cannot be read[\s\S]*--init": lambda _, last: as_folder(last / "model.safetensors"),
     r"config\.json: is not a run of": lambda run, _: (run / "config.json").write_text("nonsense"),
+    r"config\.json: is not a run of .*utf-8": lambda run, _: not_utf8(run / "config.json"),
 }
+
+
+def not_utf8(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"{", b'{"\xff": 1, ', 1))
 
 
 def as_folder(path: Path) -> None:
@@ -101,6 +106,13 @@ def test_a_damaged_run_is_not_scored(world, said):
     DAMAGES[said](Path("runs/a"), checkpoint.find(Path("runs/a"), "last"))
     with pytest.raises(FuselineError, match=said):
         evaluate.main(["--run", "runs/a"])
+
+
+def test_a_run_does_not_go_on_from_a_state_that_is_not_utf8(world, monkeypatch):
+    stopped_run(monkeypatch, "runs/a", 3)
+    not_utf8(checkpoint.find(Path("runs/a"), "last") / "state.json")
+    with pytest.raises(FuselineError, match=r"state\.json: .*utf-8"):
+        train("--resume", "runs/a")
 
 
 def test_a_config_that_cannot_be_read_is_said(world, monkeypatch):

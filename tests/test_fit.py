@@ -196,7 +196,7 @@ def test_the_best_is_pointed_at_before_the_last(world, monkeypatch):
     assert written == ["best.json", "last.json"]
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"step": "x"}'])
+@pytest.mark.parametrize("content", ["", "{}", '{"step": "x"}', '{"a": ' + "[" * 100_000])
 def test_a_broken_pointer_is_said(world, content):
     train("--run", "runs/a")
     Path("runs/a/checkpoints/best.json").write_text(content)

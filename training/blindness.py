@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
+from contract.codec import UNDECODABLE
 from contract.errors import MismatchError
 from contract.files import write_atomic
 from training.batching.eligible import eligible
@@ -53,7 +54,7 @@ def read(folder: Path) -> NoBaseline | None:
         return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=NoBaseline)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise MismatchError(path, f"is not of this version: {error}") from None
 
 

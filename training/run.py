@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from contract import manifest
+from contract.codec import UNDECODABLE
 from contract.errors import MismatchError, ParamsError, unreadable
 from contract.files import atomic_path, check_folder, sha256_text, write_atomic
 from contract.manifest import FeatureManifest
@@ -162,7 +163,7 @@ def open_run(folder: Path) -> Run:
         stored = msgspec.json.decode(path.read_bytes(), type=RunConfig)
     except OSError as error:
         raise unreadable(path, error) from None
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise MismatchError(path, f"is not a run of this version: {error}") from None
     return Run(folder, stored, from_builtins(stored.settings, f"{path}: settings"))
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from contract.codec import UNDECODABLE
 from contract.errors import FuselineError, MismatchError, ShardError, TrainingError, no_room
 from contract.files import atomic_path, remove, sha256_file, sha256_text, write_atomic
 from training.optimizing.averaging import AVERAGE
@@ -119,7 +120,7 @@ def find(run: Path, which: Which) -> Path:
 def _pointed(pointer: Path) -> str:
     try:
         return _name(msgspec.json.decode(pointer.read_bytes(), type=Pointer).step)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise MismatchError(
             pointer,
             f"does not name a checkpoint: {error}",
@@ -181,7 +182,7 @@ def load_state(checkpoint: Path) -> State:
     """Where the run stood."""
     try:
         return msgspec.json.decode((checkpoint / "state.json").read_bytes(), type=State)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNDECODABLE) as error:
         raise _damaged(checkpoint / "state.json", error) from None
 
 
