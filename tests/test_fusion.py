@@ -205,7 +205,7 @@ def test_a_text_is_fused_into_its_own_picture_and_padding_is_no_word(kind):
     fuse = TextFusion(registry.kind(kind), SHAPE)
     picture, seen = torch.randn(2, 5, 16), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     picture = picture * seen[..., None]
-    rows, lengths = torch.tensor([1, 0, 0, 1]), [2, 3, 0, 1]
+    rows, lengths = torch.tensor([1, 0, 1, 1]), [2, 3, 0, 1]
     text, mask = torch.randn(4, 4, 16), torch.arange(4) < 1 + torch.tensor(lengths)[:, None]
     together = fuse(picture, seen, rows, text, mask)
     for number, (row, length) in enumerate(zip(rows.tolist(), lengths, strict=True)):
