@@ -1,6 +1,7 @@
 """region's false texts: as phrases of the contrast, and how far the true ones are ahead of them."""
 
 import math
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -75,6 +76,22 @@ def test_a_false_text_is_a_negative_of_its_box_and_of_other_pictures_boxes_that_
             named = words(batch, text) in said[box]
             assert found.ignored[place, column] == bool(neighbour or named)
     assert found.ignored.any(0).all() and (~found.ignored).any(0).all()
+
+
+def test_a_copy_of_a_picture_is_asked_no_more_of_than_the_picture_itself(batches):
+    """The first two pictures are one, by two names: what is false of a box of either may be true of the
+    other's.
+    """
+    batch = batches[0]
+    copied = replace(batch, groups=[batch.groups[1], *batch.groups[1:]])
+    model = head()
+    pairs, told = model.compared(shared(copied), copied)
+    ignored = false_phrases(told, pairs, copied).ignored
+    row, false = told.false.nonzero(as_tuple=True)
+    asks, shown = copied.text_picture[told.text[row, 1 + false]], copied.box_picture[pairs.row]
+    for one, other in ((0, 1), (1, 0)):
+        assert ignored[shown == one][:, asks == other].all()
+    assert not ignored[shown == 2][:, asks < 2].all()
 
 
 def words(batch: Batch, row: int) -> tuple[int, ...]:

@@ -248,6 +248,7 @@ def test_init_begins_with_an_empty_bank(world, capsys):
         ("tasks={itc: {bank: {slots: 8, warmup: 1000}}}", "never be used"),
         ("tasks={itc: {alpha: 0.4}}", "momentum encoder's share"),
         ("tasks={itc: {alpha: 0.4, momentum: 0.9, loss: sigmoid}}", "sigmoid judges each pair by itself"),
+        ("tasks={itc: {bias: -5}}", "is what sigmoid adds"),
         ("tasks={itm: {sources: {similar: 1}}}", "this run has no itc"),
         ("tasks={itm: {sources: {mined: 1}}}", "needs mined pictures"),
         ("tasks={itm: {sources: {random: 0}}}", "name none"),

@@ -28,6 +28,8 @@ from training.objectives.memory_bank import WORDINGS
 from training.objectives.region_bank import Links, RegionBank
 from training.optimizing import checkpoint
 from training.shards import open_shards
+from training.starting.command_line import parser
+from training.starting.preparing import prepare
 from training.stream import Stream
 from training.trunk.picture import Column, PictureEncoder
 from training.trunk.trunk import Shared
@@ -246,6 +248,15 @@ def test_a_run_with_a_bank_and_hidden_objects_goes_on_bit_for_bit(world, monkeyp
     assert np.frombuffer(whole["heads.region.threshold.value"], np.float32).item() > 0
 
 
+def test_a_run_that_begins_with_another_asks_for_no_lead_at_first(world):
+    ranked = "tasks={region: {rank: 0.5}}"
+    fit.main(["--run", "runs/a", "--set", ranked])
+    asked = "heads.region.threshold.value"
+    assert np.frombuffer(weights(world / "runs/a")[asked], np.float32).item() > 0
+    new = prepare(parser().parse_args(["--init", "runs/a", "--set", ranked]))
+    assert new.model.state_dict()[asked] == 0
+
+
 def weights(run) -> dict[str, bytes]:
     tensors = load_file(checkpoint.find(run, "last") / "model.safetensors")
     return {name: array.tobytes() for name, array in tensors.items()}
@@ -260,6 +271,7 @@ def weights(run) -> dict[str, bytes]:
         (["tasks={region: {contrast: supcon, bank: {slots: 8}}}"], "of a batch with each other alone"),
         (["tasks={region: {contrast: supcon, masked: true}}", "masking.fill=mean"], "with each other alone"),
         (["tasks={region: {contrast: supcon, false_phrases: true}}"], "with each other alone.*false_phrases"),
+        (["tasks={region: {false_phrases: true, coarse: 0}}"], "whose weight is 0 from start to end"),
         (["tasks={region: {rank: 1, negatives: 0}}"], "region.rank: looks at texts that are false"),
         (["tasks={region: {false_phrases: true, negatives: 0}}"], "false_phrases: looks at texts that are"),
     ],

@@ -1,31 +1,24 @@
-"""cir's second stage: every picture a candidate, its vectors made once, all that makes them frozen."""
+"""The bank of cir's second stage: every picture a candidate, as an edit's record tells of it."""
 
-import math
+from dataclasses import replace
 
 import pytest
 import synthetic
 import synthetic_tasks
 import torch
-from killed_runs import fit_and_kill
 from msgspec import structs
 from naive import naive_contrast
-from safetensors.torch import load_file
 from test_cir_task import HIDDEN, SET, head, shared
 from torch import Tensor
 
-from contract.errors import MismatchError, ParamsError
-from training import evaluate, fit
 from training.batch import Batch
 from training.config import Cir
 from training.heads.cir import CirHead, gallery
 from training.objectives.static_bank import StaticBank
-from training.optimizing import checkpoint
 from training.shards import open_shards
 from training.stream import Stream
 
 PICTURES = 16
-SECOND = "tasks={cir: {static_bank: true}}"
-HOLES = ["masking={ratio: 0.5, fill: mean}"]
 
 
 def with_far_soft_targets(number, record):
@@ -85,6 +78,17 @@ def test_copies_of_target_reference_and_soft_targets_are_no_negatives(batches):
     assert torch.equal(found.ignored[:, PICTURES:], once.ignored | once.target)
 
 
+def test_a_key_of_another_dataset_names_another_picture(batches):
+    whole, few = batches
+    other = replace(whole, dataset="other")
+    bank, groups = StaticBank(3, 8), whole.group_ids()
+    keys = torch.cat([other.key_ids(), whole.key_ids()])
+    bank.fill(torch.zeros(2 * PICTURES, 3, 8), torch.cat([groups.flip(0) + 1, groups]), keys)
+    for field, flags in structs.asdict(bank_of(whole).gallery(few)).items():
+        found = getattr(bank.gallery(few), field)
+        assert torch.equal(found[:, PICTURES:], flags) and not found[:, :PICTURES].any()
+
+
 def test_a_target_that_the_bank_lacks_teaches_nothing(batches):
     whole, _ = batches
     bank, lacking = StaticBank(3, 8), whole.target[whole.rows["cir"][0]]
@@ -120,14 +124,32 @@ def test_only_what_asks_is_moved_and_what_scores_stays_that_of_the_first_stage(b
     whole, few = batches
     model, states = second_stage(whole), shared(few)
     model.train()(states, few).loss.backward()
-    moved = {name.split(".")[0] for name, weights in model.named_parameters() if weights.grad is not None}
-    assert moved == {"reader", "compose", "norm_compose", "query", "scale"}
+    parts = {name: name.split(".")[0] for name, _ in model.named_parameters()}
+    moved = {parts[name] for name, weights in model.named_parameters() if weights.grad is not None}
+    trained = {parts[name] for name, weights in model.named_parameters() if weights.requires_grad}
+    assert moved == trained == {"reader", "compose", "norm_compose", "query", "scale"}
     first = head()
     mine, known = model.state_dict(), first.state_dict()
     reading = ("queries", "read.", "norm_read.", "target.")
     model.load_state_dict({**mine, **{name: known[name] for name in known if name.startswith(reading)}})
     given = states.picture, states.visible
     assert torch.equal(model.eval().targets(*given), first.targets(*given))
+
+
+def test_scoring_is_among_the_pictures_of_a_batch_as_in_the_first_stage(batches):
+    whole, few = batches
+    first, second = head(), second_stage(whole).eval()
+    for measure in ("R@1_chance", "R_s@1_chance"):
+        told = [made(shared(few), few).measures[measure] for made in (first, second)]
+        assert told[0] == told[1]
+
+
+def test_a_batch_without_an_edit_can_be_stepped_on(batches):
+    whole, few = batches
+    none = replace(few, rows={"cir": few.rows["cir"][:0]})
+    outcome = second_stage(whole).train()(shared(none), none)
+    outcome.loss.backward()
+    assert outcome.loss.item() == 0 and outcome.measures["R@1"][1] == 0
 
 
 def test_a_reader_that_follows_reads_as_the_head_does(batches):
@@ -141,81 +163,3 @@ def test_a_reader_that_follows_reads_as_the_head_does(batches):
     again, model.reader = model.queries_of(shared(few), edits), None
     torch.testing.assert_close(again, model.queries_of(shared(few), edits))
     assert not torch.allclose(again, apart)
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory):
-    """A folder with a run of the first stage."""
-    folder = tmp_path_factory.mktemp("world")
-    synthetic.build(folder, train=80, shards=2, change=synthetic_tasks.with_edits)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        fit.main(["--run", "runs/first", "--set", "tasks={cir: {}}", "optim.epochs=4", "development=0.1"])
-        fit.main(["--run", "runs/other", "--set", "tasks={mfm: {}}", *HOLES])
-    return folder
-
-
-@pytest.fixture
-def world(first, monkeypatch):
-    monkeypatch.chdir(first)
-    return first
-
-
-def tensors(run, which="last") -> dict[str, Tensor]:
-    return load_file(checkpoint.find(run, which) / "model.safetensors")
-
-
-def test_a_second_stage_goes_on_bit_for_bit_and_leaves_what_is_frozen(world, monkeypatch, capsys):
-    command = ["--init", "runs/first", "--set", SECOND, "optim.epochs=2", "development=0.1"]
-    fit.main(["--run", "runs/whole", *command])
-    assert "bank     80 pictures" in capsys.readouterr().out
-    fit_and_kill(monkeypatch, ["--run", "runs/killed", *command])
-    fit.main(["--resume", "runs/killed"])
-    whole, again = tensors(world / "runs/whole"), tensors(world / "runs/killed")
-    assert all(torch.equal(whole[name], again[name]) for name in whole | again)
-    begun = tensors(world / "runs/first", "best")
-    kept = {name for name in begun if torch.equal(begun[name], whole[name])}
-    assert all(name in kept for name in begun if name.startswith(("trunk.picture.", "heads.cir.read.")))
-    assert "heads.cir.query.weight" not in kept
-    assert not torch.equal(whole["heads.cir.queries"], whole["heads.cir.reader.queries"])
-    evaluate.main(["--run", "runs/whole"])
-    chance = (world / "runs/whole/plots/metrics/train/cir/R@1_chance.tsv").read_text().splitlines()[-1]
-    assert float(chance.split("\t")[-1]) == pytest.approx(1 / 79)  # all but the reference
-
-
-def test_a_second_stage_begins_with_the_scores_of_the_first(world):
-    """With a rate of next to nothing it ends as it began."""
-    still = ["--set", SECOND, "optim.epochs=0.2", "optim.learning_rate=1e-12", "development=0.1"]
-    fit.main(["--run", "runs/still", "--init", "runs/first", *still])
-    before, after = tensors(world / "runs/first", "best"), tensors(world / "runs/still")
-    for name, value in before.items():
-        torch.testing.assert_close(after[name], value, msg=name)
-    for name in ("queries", "norm_read.weight", "read.0.norm.weight"):
-        torch.testing.assert_close(after[f"heads.cir.reader.{name}"], before[f"heads.cir.{name}"])
-    assert math.isfinite(after["heads.cir.scale.log"].item())
-
-
-@pytest.mark.parametrize(
-    ("command", "error", "message"),
-    [
-        (["--set", SECOND], ParamsError, "(?s)nothing has trained it.*--init that run"),
-        (["--plan", "--set", SECOND], ParamsError, "nothing has trained it"),
-        (
-            ["--init", "runs/other", "--set", SECOND],
-            MismatchError,
-            r"(?s)lacks weights.*heads\.cir\.queries",
-        ),
-        (["--init", "runs/first", "--set", SECOND, "tasks.cir.width=16"], MismatchError, "of another shape"),
-        (["--init", "runs/first", "--set", SECOND, "inputs={grid: esam}"], MismatchError, "other settings"),
-        (["--init", "runs/first", "--set", SECOND, "model.heads=1"], MismatchError, "other settings"),
-        (
-            ["--init", "runs/first", "--set", "tasks={cir: {static_bank: true}, mfm: {}}", *HOLES],
-            ParamsError,
-            "(?s)no other task.*mfm",
-        ),
-    ],
-)
-def test_what_could_not_be_a_second_stage_is_refused(world, command, error, message):
-    with pytest.raises(error, match=message):
-        fit.main(["--run", "runs/none", *command])
-    assert not (world / "runs/none").exists()

@@ -18,6 +18,7 @@ from training.starting import first_records
 
 SHORT = ["optim.epochs=1", "optim.batch=8", "development=0", "log_every=1"]
 REGION = "tasks={region: {}}"
+SECOND = ("rank: 1", "false_phrases: true")  # of FG-CLIP 2, which look at false texts
 
 
 def crowds(number: int, record: Record) -> Record:
@@ -69,9 +70,10 @@ def test_false_texts_alone_where_there_are_none_are_nothing_to_learn_from(built)
         train("--run", "runs/a", "--set", "tasks={region: {coarse: 0}}", *SHORT)
 
 
-def test_what_nothing_asks_for_is_no_zero_in_the_log_but_said_at_the_end(built, capsys):
+@pytest.mark.parametrize("region", [REGION, *(f"tasks={{region: {{fine: 0, {of}}}}}" for of in SECOND)])
+def test_what_nothing_asks_for_is_no_zero_in_the_log_but_said_at_the_end(built, capsys, region):
     built(without_false_texts)
-    train("--run", "runs/a", "--set", REGION, *SHORT)
+    train("--run", "runs/a", "--set", region, *SHORT)
     assert len(logged("runs/a", "region/matching")) == 3 and not logged("runs/a", "region/one_of_n")
     assert "nothing in the whole run asked for region/one_of_n" in capsys.readouterr().err
 

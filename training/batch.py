@@ -26,6 +26,7 @@ class Batch:
 
     position: int
     progress: float  # share of the run's rows that lie before it, in [0, 1]
+    dataset: str  # of all its pictures
     keys: list[str]  # [P]; unique in a dataset, not across two
     groups: list[str]  # [P] identity across datasets
     features: dict[str, Tensor]  # column → [P, N, D], in the dtype that the column has on disk
@@ -52,7 +53,7 @@ class Batch:
     target: Tensor  # [T] into P
     members: Tensor  # [T, 5] into P
     soft: Tensor  # [U, 2] (into T, into P): targets beside the hard one, in this batch by chance
-    soft_key: Tensor  # [V, 2] (into T, id of a key): all of them, wherever they are
+    soft_key: Tensor  # [V, 2] (into T, id of a key, as `key_ids`): all of them, wherever they are
     neg_picture: Tensor  # [T, K] into P
     neg_text: Tensor  # [T, K] into T: texts that the dataset gives as false
     swapped: Tensor  # [T, K] into T: changed texts that the annotations make false
@@ -72,11 +73,11 @@ class Batch:
 
     def group_ids(self) -> Tensor:
         """[P] int64: 64 bits of each group, the same in every batch."""
-        return ids(self.groups, "group").to(self.text_picture.device)
+        return _hashed(self.groups, "group").to(self.text_picture.device)
 
     def key_ids(self) -> Tensor:
-        """[P] int64: the same of each key."""
-        return ids(self.keys, "key").to(self.text_picture.device)
+        """[P] int64: 64 bits of each key and its dataset, the same in every batch."""
+        return key_ids(self.keys, self.dataset).to(self.text_picture.device)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """The same batch with every tensor on `device`.
@@ -94,9 +95,13 @@ class Batch:
             yield from value.values() if isinstance(value, dict) else [value] * isinstance(value, Tensor)
 
 
-def ids(names: Sequence[str], of: str) -> Tensor:
-    """[N] int64: 64 bits of each name of this kind."""
-    hashed = hash_keys(np.array([name.encode() for name in names], np.bytes_), of)
+def key_ids(keys: Sequence[str], dataset: str) -> Tensor:
+    """[N] int64: 64 bits of each of a dataset's keys."""
+    return _hashed(keys, "key", dataset)
+
+
+def _hashed(names: Sequence[str], *parts: str) -> Tensor:
+    hashed = hash_keys(np.array([name.encode() for name in names], np.bytes_), *parts)
     return torch.from_numpy(hashed.view(np.int64))
 
 

@@ -159,7 +159,9 @@ class Cir(Weighted, frozen=True):
     gated: the reference's tokens are first fused with the text.
     static_bank: SPN4CIR's second stage, from a run with cir (--init). What reads pictures is frozen, a copy
     of it that reads the reference is trained, and by one contrast alone: with every picture of the datasets
-    that are trained on, whose vectors are made once. R@1 of the log is then among all of these.
+    that are trained on, held-out ones among them as negatives, whose vectors are made once. In the log's
+    training lines R@1 is then among all of these; rtc, align and target say nothing, and `scale` goes on from
+    where that run left it, if it is learned.
     """
 
     width: Width = 128

@@ -11,9 +11,11 @@ from contract.errors import ParamsError, run_command
 from training import blindness, distributed, forecast, run
 from training.blindness import NoBaseline
 from training.distributed import World
+from training.model.model import FusionModel
 from training.optimizing import development, device, loop, termination
+from training.optimizing.checkpoint import State
 from training.optimizing.job import Job
-from training.starting import second_stage
+from training.starting import bank_filling, second_stage
 from training.starting.announcement import announce
 from training.starting.checks import check_world
 from training.starting.command_line import parser
@@ -42,18 +44,31 @@ def _train(session: Session, where: torch.device, world: World) -> int:
     current = session.run
     job = Job(current.settings, current.config.seed, current.folder, where, world)
     model = session.model.to(where)
-    if second_stage.chosen(current.settings):
-        pictures = second_stage.fill_bank(model, session.stream, current.settings, where)
-        print(f"bank     {pictures:,} pictures, all of them candidates at each step")
+    if second_stage.chosen(current.settings) and not _ended(session.state, session):
+        _fill_bank(session, model, where, world)
     state = loop.train(job, model, session.stream, session.development, session.state)
-    planned, _ = loop.planned_steps(len(session.stream), current.settings)
     folder = shlex.quote(str(current.folder))
-    if state.step < planned and not development.given_up(state, current.settings):
+    if not _ended(state, session):
         print(f"stopped by SIGTERM after {state.step} steps; next: --resume {folder}")
         return termination.STATUS
     print(f"done: {state.step} steps, checkpoints in {current.folder}/checkpoints")
     print(f"next: python -m training.evaluate --run {folder}")
     return 0
+
+
+def _fill_bank(session: Session, model: FusionModel, where: torch.device, world: World) -> None:
+    left_out = bank_filling.fill(model, session.stream, session.run.settings, where, session.state.skipped)
+    if world.first:
+        for why in left_out:
+            print(f"skipped: {why}")
+        pictures = len(bank_filling.bank_of(model).group)
+        print(f"bank     {pictures:,} pictures, all of them candidates at each step", flush=True)
+
+
+def _ended(state: State, session: Session) -> bool:
+    """Whether there is no step left to do."""
+    planned, _ = loop.planned_steps(len(session.stream), session.run.settings)
+    return state.step >= planned or development.given_up(state, session.run.settings)
 
 
 def _learns_blindly(options: argparse.Namespace, world: World) -> bool:
@@ -87,6 +102,9 @@ def _forecast(options: argparse.Namespace, world: World) -> None:
     print(f"plan     {steps:,} steps, {epoch_steps:,} an epoch of {len(new.stream):,} pictures")
     for line in forecast.lines(new.shards, new.stream, new.model, new.settings.optim, steps):
         print(line)
+    if second_stage.chosen(new.settings):
+        pictures = sum(map(len, bank_filling.pictures(new.stream)))
+        print(forecast.bank_line(pictures, bank_filling.bank_of(new.model).vectors))
 
 
 if __name__ == "__main__":

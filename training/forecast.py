@@ -5,7 +5,7 @@ from io import SEEK_END
 from itertools import islice
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from contract.tar import open_shard
 from training.batch import Batch
@@ -39,6 +39,14 @@ def lines(shards: ShardSet, stream: Stream, model: nn.Module, optim: Optim, step
         f"first    {', '.join(first.keys[:3])}",
         f"last     {', '.join(_last(stream, steps * accumulate)[-3:])}",
     ]
+
+
+def bank_line(pictures: int, bank: Tensor) -> str:
+    """What a static bank takes. bank: its vectors [0,K,W] before it is filled."""
+    held = pictures * bank.shape[1] * bank.shape[2] * bank.element_size() / MIB
+    return (
+        f"bank     {pictures:,} pictures are read before the first step; their vectors take {held:,.1f} MiB"
+    )
 
 
 def _trial(stream: Stream) -> tuple[Batch, float]:

@@ -224,6 +224,7 @@ def single(current: Run, encoded: Encoded, text: str, task: str) -> Batch:
     return Batch(
         position=0,
         progress=1.0,
+        dataset="",
         keys=["picture"],
         groups=["picture"],
         features=encoded.features,
@@ -238,7 +239,7 @@ def single(current: Run, encoded: Encoded, text: str, task: str) -> Batch:
         rows={task: torch.tensor([0])},
         **collate.texts(chosen, {}, limit),
         **collate.regions(chosen, [], False, limit),
-        **collate.targets(chosen, {}, []),
+        **collate.targets(chosen, {}, [], ""),
         **collate.negatives(chosen, [[]], {}, 0),
         **nothing,
     )

@@ -241,8 +241,8 @@ def fingerprint(folder: Path) -> str:
 
 def init_model(
     folder: Path, model: FusionModel, settings: Train, shards: ShardSet
-) -> tuple[list[str], list[str]]:
-    """Start `model` from a run's best weights; returns (loaded, new) parameter names.
+) -> tuple[list[str], list[str], list[str]]:
+    """Start `model` from a run's best weights; returns the names of those loaded, new, and left there.
 
     What another answer vocabulary, tokenizer or feature column gives another meaning stays new, and a scale
     that this run holds fixed; one that it learns starts no higher than its limit here.

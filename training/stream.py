@@ -281,7 +281,7 @@ class Stream:
 
     def _assembled(self, plan: Plan, position: int) -> dict[str, Any]:
         """All of a batch but its features."""
-        rows = plan.rows
+        rows, dataset = plan.rows, self.datasets[plan.dataset].dataset
         wanted = self.named or any(need.regions for need in self.needs.values())
         chosen, false = collate.with_negatives(plan.chosen, self.false_texts)
         if self.tokenizer:
@@ -290,6 +290,7 @@ class Stream:
         return dict(
             position=position,
             progress=self._progress(position),
+            dataset=dataset,
             keys=plan.keys,
             groups=[record.group for record in plan.records],
             **self._visibility.of(plan, self._ratio(position), self._columns.absent),
@@ -298,7 +299,7 @@ class Stream:
             **collate.regions(chosen, plan.records[: plan.anchors], wanted, self.max_tokens),
             **collate.named(chosen, plan.records[: plan.anchors], self.named),
             rows=collate.rows(chosen, self.needs),
-            **collate.targets(chosen, rows, plan.keys),
+            **collate.targets(chosen, rows, plan.keys, dataset),
             **collate.negatives(chosen, plan.near, rows, self.negatives),
             **false,
         )

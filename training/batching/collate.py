@@ -15,7 +15,7 @@ from contract.column import Transform
 from contract.geometry import affine
 from contract.manifest import FeatureManifest
 from contract.record import NegText, Record, Text
-from training.batch import KINDS, ids
+from training.batch import KINDS, key_ids
 from training.batching import wording
 from training.batching.needs import Need
 from training.shards import Place
@@ -204,8 +204,10 @@ def called_alike(rows: Collection[int], names: Sequence[str]) -> list[int]:
     return [row for row, name in enumerate(names) if row in rows or name in called]
 
 
-def targets(chosen: Sequence[Chosen], rows: Mapping[Place, int], keys: Sequence[str]) -> dict[str, Any]:
-    """Targets and image sets as rows of the batch's pictures, which have these keys."""
+def targets(
+    chosen: Sequence[Chosen], rows: Mapping[Place, int], keys: Sequence[str], dataset: str
+) -> dict[str, Any]:
+    """Targets and image sets as rows of the batch's pictures, which have these keys in their dataset."""
     members = [[rows[place] for place in entry.members[:MEMBERS]] for entry in chosen]
     hard = [rows[entry.target] if entry.target else -1 for entry in chosen]
     soft = [
@@ -222,7 +224,7 @@ def targets(chosen: Sequence[Chosen], rows: Mapping[Place, int], keys: Sequence[
         "members": torch.from_numpy(_table(members, MEMBERS)),
         "soft": _ints(soft).reshape(-1, 2),
         "soft_key": torch.stack(
-            [_ints([text for text, _ in named]), ids([key for _, key in named], "key")], 1
+            [_ints([text for text, _ in named]), key_ids([key for _, key in named], dataset)], 1
         ),
     }
 

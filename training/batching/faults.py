@@ -81,6 +81,10 @@ class Faults:
             said = f"one more picture that cannot be read: {fault.error.problem}"
             self._limit(self._no_anchors, fault.error.where, said)
 
+    def take(self, other: "Faults", position: int) -> None:
+        """Leave out, from this position on, also what another stream over the same shards met."""
+        self.add((Fault(_place(name), error) for name, error in other.found.items()), position)
+
     def check(self, skipped: Collection[str]) -> None:
         """ShardError when these, as `skipped` names them, are too many: those of all processes together."""
         if self._on_error == "skip":

@@ -34,7 +34,8 @@ class Cached(Struct):
         surrogate = (
             (self.text * online.text).sum() + (self.picture * online.picture).sum() + self.scale * found.scale
         )
-        if self.bias is not None and found.bias is not None:
+        if self.bias is not None:
+            assert found.bias is not None
             surrogate = surrogate + self.bias * found.bias
         return Outcome((self.told.loss + surrogate - surrogate.detach(),), self.told.measures)
 

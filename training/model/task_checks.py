@@ -22,7 +22,7 @@ def check(settings: Train) -> None:
         if need(name).masked:
             _check_ratio(name, settings)
     if settings.tasks.itc:
-        _check_teacher(settings.tasks.itc)
+        _check_itc(settings.tasks.itc)
     if settings.tasks.itm:
         _check_sources(settings.tasks.itm, settings.tasks)
     if settings.tasks.cir and settings.tasks.cir.static_bank:
@@ -106,6 +106,13 @@ def _check_region(region: Region, settings: Train) -> None:
             f"looks at the place of what it hides, and `{DROP}` leaves nothing there",
             fix="masking.fill: learned, zero, mean or noise",
         )
+    if region.false_phrases and not (region.coarse or region.coarse_end):
+        raise ParamsError(
+            "train.tasks.region.false_phrases",
+            "puts false texts into the contrast over the batch, whose weight is 0 from start to end",
+            found="coarse 0",
+            fix="coarse: 1, or false_phrases: false",
+        )
     more = [name for name in ("bank", "masked", "false_phrases") if getattr(region, name)]
     if region.contrast == "supcon" and more:
         raise ParamsError(
@@ -116,13 +123,20 @@ def _check_region(region: Region, settings: Train) -> None:
         )
 
 
-def _check_teacher(itc: Itc) -> None:
+def _check_itc(itc: Itc) -> None:
     if itc.alpha and itc.momentum is None:
         raise ParamsError(
             "train.tasks.itc.alpha",
             "is the momentum encoder's share of the target, and there is no such encoder",
             found=itc.alpha,
             fix="momentum: 0.995, or no alpha",
+        )
+    if itc.bias != Itc().bias and itc.loss != "sigmoid":
+        raise ParamsError(
+            "train.tasks.itc.bias",
+            "is what sigmoid adds to a logit, and this contrast is over all pictures",
+            found=f"bias {itc.bias}, loss {itc.loss}",
+            fix="loss: sigmoid, or no bias",
         )
     if itc.alpha and itc.loss == "sigmoid":
         raise ParamsError(

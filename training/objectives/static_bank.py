@@ -22,7 +22,7 @@ class Gallery(Struct):
 
 class StaticBank(nn.Module):
     """vectors [G,K,W] with the ids of their pictures' groups and keys [G]. Empty at first, and in no
-    checkpoint: frozen weights make the same again.
+    checkpoint: frozen weights make the same of the same pictures.
     """
 
     vectors: Tensor

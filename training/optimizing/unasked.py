@@ -40,6 +40,6 @@ def _learned(task: str, options: Weighted) -> tuple[str, ...]:
         return TASKS[task].measures
     weights = {
         "matching": (options.coarse, options.coarse_end),
-        "one_of_n": (options.fine, options.fine_end, options.rank),
+        "one_of_n": (options.fine, options.fine_end, options.rank, options.false_phrases),
     }
     return tuple(name for name, of in weights.items() if any(of))

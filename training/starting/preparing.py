@@ -15,7 +15,7 @@ from training.optimizing import device, optim
 from training.optimizing.checkpoint import State
 from training.settings import load
 from training.shards import ShardSet
-from training.starting import opening, second_stage
+from training.starting import initial_weights, opening, second_stage
 from training.starting.checks import check_settings, check_streams
 from training.starting.streams import streams
 from training.stream import Stream
@@ -33,9 +33,12 @@ class Prepared(Struct):
 
 
 def prepare(options: argparse.Namespace, world: World = ALONE) -> Prepared:
-    """What the command asks for, checked, with fresh weights."""
+    """What the command asks for, checked, with fresh weights or those of another run."""
     settings, seed, shards = opened(options, world)
-    return over(shards, settings, seed, State(step=0, position=0, asked=[]), world)
+    new = over(shards, settings, seed, State(step=0, position=0, asked=[]), world)
+    if options.init:
+        initial_weights.take(options.init, new.model, settings, shards)
+    return new
 
 
 def over(shards: ShardSet, settings: Train, seed: int, state: State, world: World) -> Prepared:

@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 import time
-from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from training.optimizing.checkpoint import State
 from training.run import Run, RunConfig
 from training.settings import to_builtins
 from training.shards import ShardSet
-from training.starting import guards, opening, second_stage
+from training.starting import guards, opening
 from training.starting.checks import check_settings
 from training.starting.command_line import parser
 from training.starting.preparing import opened, over, prepare
@@ -129,11 +128,6 @@ def _begin(options: argparse.Namespace, world: World) -> Session:
     else:
         check_folder(RUNS)
     new, state = prepare(options, world), State(step=0, position=0, asked=[])
-    if options.init:
-        loaded, fresh = run.init_model(options.init, new.model, new.settings, new.shards)
-        _print_init(options.init, loaded, fresh)
-        if second_stage.chosen(new.settings):
-            second_stage.begin(options.init, new.model, new.settings, loaded)
     stored = _stored(options, new.settings, new.seed, new.shards)
     current = run.create(options.run or name(new.settings), stored, new.shards)
     if options.init:  # a run that is killed before its first step goes on from these weights too
@@ -158,13 +152,6 @@ def _stored(options: argparse.Namespace, settings: Train, seed: int, shards: Sha
         ancestors=run.trained_on(run.open_run(options.init).config) if options.init else [],
         words=synonyms.fingerprint(settings.augment),
     )
-
-
-def _print_init(source: Path, loaded: list[str], new: list[str]) -> None:
-    print(f"init     {source}: {len(loaded)} parameters loaded, {len(new)} new")
-    for title, names in (("loaded", loaded), ("new", new)):
-        for module, group in groupby(names, lambda name: ".".join(name.split(".")[:3])):
-            print(f"{title:<8} {module}: {', '.join(group)}")
 
 
 def name(settings: Train) -> Path:
