@@ -211,3 +211,12 @@ def test_what_a_run_leaves_of_another_is_said(world, capsys):
     fit.main(["--run", "runs/less", "--init", "runs/first", "--set", tasks, *HOLES, "optim.epochs=0.2"])
     left = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("left ")]
     assert "heads.cir.queries:" in left and all(name.startswith("heads.cir.") for name in left)
+
+
+def test_a_second_stage_reads_the_references_alone_and_scores_among_all_that_edits_name(world):
+    new = begun("development=0.2", "optim.batch=4")
+    batch = next(iter(new.stream))
+    assert len(batch.keys) == 4 and set(batch.rows["cir"].tolist()) == set(range(len(batch.tokens)))
+    assert any(key < 0 for key in batch.target.tolist())
+    held = next(iter(new.development))
+    assert len(held.keys) > 16 and (held.target >= 0).all() and (held.members >= 0).any()

@@ -18,6 +18,7 @@ from contract.record import Kind
 from contract.seeds import hash_keys
 
 KINDS: tuple[str, ...] = get_args(Kind)
+EDIT_NAMES = ("target", "soft", "member")
 
 
 @dataclass
@@ -50,10 +51,10 @@ class Batch:
     span_words: Tensor  # [S] int64, as `words`
     span_box: Tensor  # [E, 2] (into S, into R)
     about: Tensor  # [A, 2] (into T, into R)
-    target: Tensor  # [T] into P
-    members: Tensor  # [T, 5] into P
+    target: Tensor  # [T] into P, for tasks that look at it there
+    members: Tensor  # [T, 5] into P, likewise
     soft: Tensor  # [U, 2] (into T, into P): targets beside the hard one, in this batch by chance
-    soft_key: Tensor  # [V, 2] (into T, id of a key, as `key_ids`): all of them, wherever they are
+    edit_key: Tensor  # [V, 3] (into T, id of a key, into EDIT_NAMES): what edits name, wherever it is
     neg_picture: Tensor  # [T, K] into P
     neg_text: Tensor  # [T, K] into T: texts that the dataset gives as false
     swapped: Tensor  # [T, K] into T: changed texts that the annotations make false

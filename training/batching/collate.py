@@ -1,6 +1,6 @@
 """Chosen pictures and texts → the index tensors of a batch (features are read elsewhere)."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from contract.column import Transform
 from contract.geometry import affine
 from contract.manifest import FeatureManifest
 from contract.record import NegText, Record, Text
-from training.batch import KINDS, key_ids
+from training.batch import EDIT_NAMES, KINDS, key_ids
 from training.batching import wording
 from training.batching.needs import Need
 from training.shards import Place
@@ -207,9 +207,11 @@ def called_alike(rows: Collection[int], names: Sequence[str]) -> list[int]:
 def targets(
     chosen: Sequence[Chosen], rows: Mapping[Place, int], keys: Sequence[str], dataset: str
 ) -> dict[str, Any]:
-    """Targets and image sets as rows of the batch's pictures, which have these keys in their dataset."""
-    members = [[rows[place] for place in entry.members[:MEMBERS]] for entry in chosen]
-    hard = [rows[entry.target] if entry.target else -1 for entry in chosen]
+    """Targets and image sets as rows of the batch's pictures, which have these keys in their dataset, and by
+    their own keys.
+    """
+    members = [[rows[place] for place in entry.members[:MEMBERS] if place in rows] for entry in chosen]
+    hard = [rows.get(entry.target, -1) if entry.target else -1 for entry in chosen]
     soft = [
         (text, row)
         for text, entry in enumerate(chosen)
@@ -217,16 +219,25 @@ def targets(
         if key in entry.text.target[1:]
     ]
     named = [
-        (text, key) for text, entry in enumerate(chosen) if entry.target for key in entry.text.target[1:]
+        (text, key, EDIT_NAMES.index(what))
+        for text, entry in enumerate(chosen)
+        for key, what in (_edit_names(entry.text) if entry.target else ())
     ]
+    text, key, what = zip(*named, strict=True) if named else ((), (), ())
     return {
         "target": _ints(hard),
         "members": torch.from_numpy(_table(members, MEMBERS)),
         "soft": _ints(soft).reshape(-1, 2),
-        "soft_key": torch.stack(
-            [_ints([text for text, _ in named]), key_ids([key for _, key in named], dataset)], 1
-        ),
+        "edit_key": torch.stack([_ints(text), key_ids(key, dataset), _ints(what)], 1),
     }
+
+
+def _edit_names(edit: Text) -> Iterator[tuple[str, str]]:
+    """The keys that an edit names, and as what."""
+    for number, key in enumerate(edit.target):
+        yield key, "soft" if number else "target"
+    for key in edit.members[:MEMBERS]:
+        yield key, "member"
 
 
 def negatives(

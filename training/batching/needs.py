@@ -20,13 +20,15 @@ class Need(Struct, frozen=True):
     """counted: the index's count of usable texts (contract.index.COUNTED); None: the task takes no text.
 
     usable: the same, of one text. masked: what the mask hides is asked, so held-out pictures are masked too.
-    swaps, near: changed texts that are false, and mined ones of other pictures, are asked for.
+    swaps, near: changed texts that are false, and mined ones of other pictures, are asked for. by_key: what
+    edits name is told by its keys alone, and not read.
     """
 
     counted: str | None
     usable: Callable[[Text], bool]
     regions: bool = False
     targets: bool = False
+    by_key: bool = False
     masked: bool = False
     swaps: bool = False
     near: bool = False

@@ -94,6 +94,7 @@ class Planner:
         self.shards, self.needs, self.tars = shards, needs, tars
         self._usable = needs[0].usable if len(needs) == 1 else self._usable_by_any
         self._targets = any(need.targets for need in needs)
+        self._reads_targets = any(need.targets and not need.by_key for need in needs)
         self.seed, self.datasets, self.faults = seed, datasets, faults
         self.orders = [Order(of.counts, seed=seed, shuffle=shuffle, window=window) for of in datasets]
         self.texts_per_image, self._development = texts_per_image, development
@@ -127,7 +128,7 @@ class Planner:
         for entry in chosen if self.mined else ():
             self._add_false(entry, mined[entry.picture], keys[entry.picture], barred)
         self._reword(chosen, keys, epochs)
-        named = _named(places, chosen, near)
+        named = _named(places, chosen if self._reads_targets else [], near)
         return Plan(
             dataset=span.dataset,
             anchors=len(places),

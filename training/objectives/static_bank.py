@@ -7,7 +7,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
-from training.batch import Batch
+from training.batch import EDIT_NAMES, Batch
 
 
 class Gallery(Struct):
@@ -44,20 +44,17 @@ class StaticBank(nn.Module):
 
         No negative is, as in a batch: the reference, a soft target, a copy of one of these or of the target.
         """
-        edits, groups = batch.rows["cir"], batch.group_ids()
-        target = groups[batch.target[edits]][:, None] == self.group
+        edits = batch.rows["cir"]
+        reference = batch.group_ids()[batch.text_picture[edits]][:, None] == self.group
+        target, soft, members = (self._named(batch, what)[edits] for what in EDIT_NAMES)
         first = target & (target.cumsum(1) == 1)
-        reference = groups[batch.text_picture[edits]][:, None] == self.group
-        members = batch.members[edits]
-        known = (groups[members.clamp(min=0)][..., None] == self.group) & (members >= 0)[..., None]
-        ignored = (target | reference | self._soft(batch)[edits]) & ~first
-        return Gallery(first, ignored, known.any(1))
+        return Gallery(first, (target | reference | soft) & ~first, members)
 
-    def _soft(self, batch: Batch) -> Tensor:
-        """[T,G] whether a picture is a soft target of a text, or a copy of one."""
-        text, key = batch.soft_key.unbind(1)
-        named = key[:, None] == self.key
-        group = torch.where(named.any(1), self.group[named.int().argmax(1)], 0)
+    def _named(self, batch: Batch, what: str) -> Tensor:
+        """[T,G] whether a text names a picture as that, or a copy of it."""
+        text, key, _ = batch.edit_key[batch.edit_key[:, 2] == EDIT_NAMES.index(what)].unbind(1)
+        known = key[:, None] == self.key
+        group = torch.where(known.any(1), self.group[known.int().argmax(1)], 0)
         times = torch.zeros(len(batch.tokens), len(self.group), dtype=torch.int32, device=text.device)
-        times.index_add_(0, text, ((group[:, None] == self.group) & named.any(1, keepdim=True)).int())
+        times.index_add_(0, text, ((group[:, None] == self.group) & known.any(1, keepdim=True)).int())
         return times > 0

@@ -31,7 +31,6 @@ def _rows(shards: ShardSet, settings: Train) -> Callable[..., Stream]:
     return partial(
         Stream,
         shards,
-        needs(settings.tasks),
         max_tokens=settings.model.max_tokens,
         tokenizer=pretrained_text.tokenizer(settings.model.text),
         threads=settings.threads,
@@ -53,6 +52,7 @@ def _training_rows(
 ) -> Stream:
     take = None if settings.optim.texts_per_image == "all" else settings.optim.texts_per_image
     return part(
+        needs(settings.tasks),
         batch=settings.optim.batch // settings.optim.accumulate,
         seed=seed,
         texts_per_image=take,
@@ -72,6 +72,7 @@ def _held_out_rows(part: Callable[..., Stream], settings: Train) -> Stream:
     """Masked as at the end of training where a task asks what hides: so that scores of all epochs compare."""
     masked = any(need(name).masked for name in settings.tasks.chosen)
     held = part(
+        {name: structs.replace(of, by_key=False) for name, of in needs(settings.tasks).items()},
         batch=max(settings.optim.batch, SCORED),
         shuffle="none",
         part="development",
@@ -82,8 +83,14 @@ def _held_out_rows(part: Callable[..., Stream], settings: Train) -> Stream:
 
 
 def needs(tasks: Tasks) -> dict[str, Need]:
-    """The rows of the chosen tasks; changed texts are asked for by those alone that look at some."""
+    """The rows of the chosen tasks; changed texts are asked for by those alone that look at some, and what a
+    static bank holds is not read once more.
+    """
     return {
-        name: structs.replace(need(name), swaps=bool(getattr(options, "swapped", 0)))
+        name: structs.replace(
+            need(name),
+            swaps=bool(getattr(options, "swapped", 0)),
+            by_key=bool(getattr(options, "static_bank", False)),
+        )
         for name, options in tasks.chosen.items()
     }
