@@ -2,23 +2,29 @@
 
 import math
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 import synthetic
 import synthetic_tasks
 import torch
 from killed_runs import fit_and_kill
 from safetensors.torch import load_file
+from test_cir_task import SET
 from test_faults import damaged_picture
 from torch import Tensor
 
 from contract.errors import MismatchError, ParamsError, ShardError
+from contract.index import ABSENT
 from training import evaluate, fit
+from training.batching.eligible import held_out
 from training.optimizing import checkpoint, device
 from training.shards import open_shards
 from training.starting import bank_filling
 from training.starting.command_line import parser
 from training.starting.preparing import Prepared, prepare
+from training.starting.streams import needs
 from training.stream import Stream
 
 SECOND = "tasks={cir: {static_bank: true}}"
@@ -91,6 +97,9 @@ def test_a_second_stage_begins_with_the_scores_of_the_first(world):
         (["--init", "runs/first", "--set", SECOND, "tasks.cir.width=16"], MismatchError, "of another shape"),
         (["--init", "runs/first", "--set", SECOND, "inputs={grid: esam}"], MismatchError, "other settings"),
         (["--init", "runs/first", "--set", SECOND, "model.heads=1"], MismatchError, "other settings"),
+        (["--init", "runs/first", "--set", SECOND, "model.head_layers=2"], MismatchError, "head_layers 2"),
+        (["--init", "runs/first", "--set", SECOND, "fusion.alpha=0.2"], MismatchError, "alpha=0.2"),
+        (["--init", "runs/first", "--set", SECOND, "tasks.cir.gated=true"], MismatchError, "gated True"),
         (
             ["--init", "runs/first", "--set", "tasks={cir: {static_bank: true}, mfm: {}}", *HOLES],
             ParamsError,
@@ -123,7 +132,7 @@ def test_the_bank_holds_what_the_head_makes_of_each_picture_in_scoring(world, pr
     new.model.eval()
     with torch.no_grad(), device.autocast(CPU, precision):
         wanted = new.model.heads["cir"].targets(*new.model.trunk.picture(batch))
-    order = [batch.key_ids().tolist().index(key) for key in bank_filling.bank_of(new.model).key.tolist()]
+    order = [batch.group_ids().tolist().index(one) for one in bank_filling.bank_of(new.model).group.tolist()]
     torch.testing.assert_close(made, wanted[order], rtol=0, atol=1e-2 if precision == "bfloat16" else 1e-5)
     assert (made == filled(begun())).all() == (precision == "float32")
 
@@ -140,17 +149,19 @@ def test_the_bank_is_of_the_datasets_that_are_trained_on_and_of_held_out_picture
 
 @pytest.fixture
 def damaged(world, tmp_path, monkeypatch):
-    """A copy of the world in which a picture cannot be read."""
+    """A copy of the world in which a picture cannot be read that the edit of a held-out one leads to."""
     shutil.copytree(world, tmp_path / "copy", ignore=shutil.ignore_patterns("whole", "killed", "still"))
     monkeypatch.chdir(tmp_path / "copy")
-    return tmp_path / "copy", damaged_picture(tmp_path / "copy", 3)
+    keys = np.array([synthetic.key(number).encode() for number in range(80)])
+    number = next(n for n in held_out(keys, 0.1).nonzero()[0].tolist() if n % SET) // SET * SET
+    return tmp_path / "copy", number, damaged_picture(tmp_path / "copy", number)
 
 
-STEPS = ["--init", "runs/first", "--set", SECOND, "optim.epochs=2", "development=0"]
+STEPS = ["--init", "runs/first", "--set", SECOND, "optim.epochs=2", "development=0.1"]
 
 
 def test_a_picture_that_cannot_be_read_stops_a_second_stage_before_its_first_step(damaged):
-    _, key = damaged
+    _, _, key = damaged
     with pytest.raises(ShardError, match=f"{key}.vit.npy is damaged"):
         fit.main(["--run", "runs/stopped", *STEPS])
 
@@ -158,22 +169,55 @@ def test_a_picture_that_cannot_be_read_stops_a_second_stage_before_its_first_ste
 def test_a_second_stage_without_a_picture_goes_on_bit_for_bit_though_it_is_mended(
     damaged, monkeypatch, capsys
 ):
-    folder, key = damaged
+    folder, number, key = damaged
     fit.main(["--run", "runs/skips", *STEPS, "on_error=skip"])
     said = capsys.readouterr().out
     assert said.count(f"{key}.vit.npy is damaged") == 1 and "bank     79 pictures" in said
-    fit_and_kill(monkeypatch, ["--run", "runs/mended", *STEPS, "on_error=skip"])
-    damaged_picture(folder, 3)  # the same bit once more
+    for run, saved in (("begun", 1), ("halfway", 2)):
+        fit_and_kill(monkeypatch, ["--run", f"runs/{run}", *STEPS, "on_error=skip"], after=saved)
+    damaged_picture(folder, number)  # the same bit once more
     capsys.readouterr()
-    fit.main(["--resume", "runs/mended"])
-    assert "bank     79 pictures" in capsys.readouterr().out
-    one, other = tensors(folder / "runs/skips"), tensors(folder / "runs/mended")
-    assert all(torch.equal(one[name], other[name]) for name in one | other)
+    for run in ("begun", "halfway"):
+        fit.main(["--resume", f"runs/{run}"])
+        assert "bank     79 pictures" in capsys.readouterr().out
+        one, other = tensors(folder / "runs/skips"), tensors(folder / f"runs/{run}")
+        assert all(torch.equal(one[name], other[name]) for name in one | other)
+        assert development(folder / "runs/skips") == development(folder / f"runs/{run}")
+
+
+def development(run: Path) -> list[str]:
+    """What was logged of it, without the times."""
+    lines = (run / "plots/metrics/development/cir/R@1.tsv").read_text().splitlines()
+    return [line.split("\t", 1)[1] for line in lines]
+
+
+def test_bank_json_that_names_nothing_is_one_error(damaged):
+    folder, _, _ = damaged
+    fit.main(["--run", "runs/skips", *STEPS, "on_error=skip", "patience=1"])
+    (folder / "runs/skips/bank.json").write_text('{"p": 1}')
+    with pytest.raises(MismatchError, match="names no pictures"):
+        bank_filling.left_out(folder / "runs/skips")
+
+
+def test_an_edit_whose_target_no_encoder_took_is_not_asked(world, capsys):
+    """Of each set of four two are left: the target of one is among those that are not."""
+    new = begun("development=0", "optim.batch=80")
+    absent = {synthetic.key(number) for first in range(0, 80, 4) for number in (first + 1, first + 2)}
+    for shard in new.shards.shards:
+        flags = shard.columns["esam"].index.rows["flags"]
+        flags[np.isin(shard.index.names, [key.encode() for key in absent])] |= ABSENT
+    new.stream = Stream(new.shards, needs(new.settings.tasks), batch=40)
+    filled(new)
+    assert len(bank_filling.bank_of(new.model).group) == 40 == bank_filling.without_feature(new.stream)
+    batch = next(iter(new.stream))
+    assert len(batch.keys) == 40 and len(batch.text_id) == 20
+    found = bank_filling.bank_of(new.model).gallery(batch)
+    assert (found.target.sum(1) == 1).all()
 
 
 def test_more_pictures_than_a_run_may_leave_out_stop_it_before_its_first_step(damaged):
-    folder, _ = damaged
-    damaged_picture(folder, 5)
+    folder, number, _ = damaged
+    damaged_picture(folder, number + 1)
     with pytest.raises(ShardError, match="(?s)one more picture.*at most 1"):
         fit.main(["--run", "runs/stopped", *STEPS, "on_error=skip", "max_skipped=1"])
 
@@ -182,12 +226,13 @@ def test_a_second_stage_of_a_second_stage_keeps_its_reader(world):
     fit.main(["--run", "runs/again", *STEPS])
     still = ["optim.epochs=0.2", "optim.learning_rate=1e-12"]
     fit.main(["--run", "runs/third", "--init", "runs/again", "--set", SECOND, *still])
-    before, after = tensors(world / "runs/again"), tensors(world / "runs/third")
+    before, after = tensors(world / "runs/again", "best"), tensors(world / "runs/third")
     moved = "heads.cir.reader.queries"
     assert not torch.allclose(before[moved], before["heads.cir.queries"])
     torch.testing.assert_close(after[moved], before[moved])
     with pytest.raises(MismatchError, match="(?s)is a second stage.*static_bank: true"):
         fit.main(["--run", "runs/none", "--init", "runs/again", "--set", "tasks={cir: {}}"])
+    fit.main(["--run", "runs/mfm", "--init", "runs/again", "--set", "tasks={mfm: {}}", *HOLES])
 
 
 def test_a_run_that_has_ended_looks_at_no_picture_again(world, capsys):
@@ -211,6 +256,10 @@ def test_what_a_run_leaves_of_another_is_said(world, capsys):
     fit.main(["--run", "runs/less", "--init", "runs/first", "--set", tasks, *HOLES, "optim.epochs=0.2"])
     left = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("left ")]
     assert "heads.cir.queries:" in left and all(name.startswith("heads.cir.") for name in left)
+    capsys.readouterr()
+    fit.main(["--plan", "--init", "runs/first", "--set", "tasks={cir: {width: 64}}"])
+    left = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("left ")]
+    assert left == ["heads.cir.query:", "heads.cir.target:"]
 
 
 def test_a_second_stage_reads_the_references_alone_and_scores_among_all_that_edits_name(world):

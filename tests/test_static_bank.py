@@ -76,6 +76,8 @@ def test_copies_of_target_reference_and_soft_targets_are_no_negatives(batches):
     assert torch.equal(found.target[:, :PICTURES], once.target) and not found.target[:, PICTURES:].any()
     assert torch.equal(found.ignored[:, :PICTURES], once.ignored)
     assert torch.equal(found.ignored[:, PICTURES:], once.ignored | once.target)
+    bank.fill(torch.zeros(2 * PICTURES, 3, 8), groups.repeat(2), torch.cat([groups, whole.key_ids()]))
+    assert torch.equal(bank.gallery(whole).target[:, PICTURES:], once.target), "the one that is named"
 
 
 def test_a_key_of_another_dataset_names_another_picture(batches):

@@ -57,12 +57,19 @@ def _train(session: Session, where: torch.device, world: World) -> int:
 
 
 def _fill_bank(session: Session, model: FusionModel, where: torch.device, world: World) -> None:
-    left_out = bank_filling.fill(model, session.stream, session.run.settings, where, session.state.skipped)
+    folder = session.run.folder
+    before = bank_filling.left_out(folder)
+    left_out = bank_filling.fill(model, session.stream, session.run.settings, where, before)
+    bank_filling.keep(folder, left_out, world)
+    for stream in filter(None, (session.stream, session.development)):
+        stream.faults.know(left_out)
     if world.first:
-        for why in left_out:
+        for why in filter(None, left_out.values()):
             print(f"skipped: {why}")
-        pictures = len(bank_filling.bank_of(model).group)
+        pictures, none = len(bank_filling.bank_of(model).group), bank_filling.without_feature(session.stream)
         print(f"bank     {pictures:,} pictures, all of them candidates at each step", flush=True)
+        if none:
+            print(f"note     {none:,} pictures without a feature are no candidates, nor edits to them asked")
 
 
 def _ended(state: State, session: Session) -> bool:

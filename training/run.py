@@ -2,6 +2,7 @@
 
 config.json  tokenizer.json  features/<column>/manifest.json  checkpoints/  metrics.json  plots/
 text/  (config.json and tokenizer.json of a text encoder that was not made with the run)
+bank.json  (pictures that could not be read when a static bank was filled)
 """
 
 import shlex
@@ -29,8 +30,8 @@ from training.trunk import pretrained_text
 from training.trunk.picture import column
 
 SCRATCH = TextModel()
-TEXT_FOLDER = "text"  # of a run
-OWN = ("config.json", "tokenizer.json", "features", TEXT_FOLDER, "checkpoints", "metrics.json", "plots")
+TEXT_FOLDER, BANK = "text", "bank.json"  # of a run
+OWN = ("config.json", "tokenizer.json", "features", TEXT_FOLDER, BANK, "checkpoints", "metrics.json", "plots")
 SHAPE = ("grid", "width", "dtype")  # of a column, which its arrays show
 
 

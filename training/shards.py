@@ -84,6 +84,11 @@ class ShardSet:
             usable &= (column.index.rows["flags"] & ABSENT) == 0
         return np.flatnonzero(usable).astype(np.uint32)
 
+    def has_features(self, place: Place) -> bool:
+        """Whether there is a feature of a picture in every column."""
+        columns = self.shards[place.shard].columns.values()
+        return not any(column.index.rows["flags"][place.row] & ABSENT for column in columns)
+
     def eligible(self, counted: Iterable[str]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """(shard, row) of every usable picture of all shards."""
         wanted = set(counted)

@@ -236,7 +236,7 @@ def _edit_names(edit: Text) -> Iterator[tuple[str, str]]:
     """The keys that an edit names, and as what."""
     for number, key in enumerate(edit.target):
         yield key, "soft" if number else "target"
-    for key in edit.members[:MEMBERS]:
+    for key in edit.members:
         yield key, "member"
 
 

@@ -50,11 +50,11 @@ class Faults:
         if on_error not in POLICIES:
             raise unknown_name("train.on_error", "policy", on_error, POLICIES)
         self._on_error, self._most = on_error, most
-        self._before = dict.fromkeys(before, "")
+        self._before = dict[str, str]()
         self.found: dict[str, ShardError] = {}  # by the names of the faults
         self._since: dict[str, int] = {}  # the end of the batch from which it was left out
-        self._lost = {_place(name) for name in self._before if not name.endswith(ANCHOR)}
-        self._no_anchors = {_place(name) for name in self._before}
+        self._lost, self._no_anchors = set[Place](), set[Place]()
+        self.know(before)
 
     def __contains__(self, place: Place) -> bool:
         """Whether a picture is left out wherever it is named."""
@@ -81,9 +81,11 @@ class Faults:
             said = f"one more picture that cannot be read: {fault.error.problem}"
             self._limit(self._no_anchors, fault.error.where, said)
 
-    def take(self, other: "Faults", position: int) -> None:
-        """Leave out, from this position on, also what another stream over the same shards met."""
-        self.add((Fault(_place(name), error) for name, error in other.found.items()), position)
+    def know(self, names: Iterable[str]) -> None:
+        """Leave these out too, which another stream over the same shards could not read."""
+        self._before |= dict.fromkeys(names, "")
+        self._lost |= {_place(name) for name in self._before if not name.endswith(ANCHOR)}
+        self._no_anchors |= {_place(name) for name in self._before}
 
     def check(self, skipped: Collection[str]) -> None:
         """ShardError when these, as `skipped` names them, are too many: those of all processes together."""

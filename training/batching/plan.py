@@ -206,8 +206,11 @@ class Planner:
         return self._targets and bool(text.target)
 
     def _complete(self, text: Text, anchor: Place) -> bool:
-        """Whether the target of an edit, if it has one, can be read."""
-        return not self._has_target(text) or self._target(anchor, text) not in self.faults
+        """Whether the target of an edit, if it has one, can be read; and be in a bank, where one is asked."""
+        if not self._has_target(text):
+            return True
+        target = self._target(anchor, text)
+        return target not in self.faults and (self._reads_targets or self.shards.has_features(target))
 
     def _target(self, anchor: Place, text: Text) -> Place:
         (place,) = self._find(anchor, text.target[:1])

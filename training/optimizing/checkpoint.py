@@ -153,8 +153,8 @@ def _check_fit(place: Path, problem: str, stored: dict[str, Tensor], expected: M
 def init_model(
     checkpoint: Path, model: nn.Module, fresh: Sequence[str], averaged: bool = False
 ) -> tuple[list[str], list[str], list[str]]:
-    """Load what fits by name and shape; returns the names of what is loaded, what is new, and what is stored
-    that the model lacks. An empty fit is an error.
+    """Load what fits by name and shape; returns the names of what is loaded, what is new, and what is left of
+    what is stored. An empty fit is an error.
 
     fresh: prefixes of names whose stored values mean something else, and are left alone.
     """
@@ -167,7 +167,7 @@ def init_model(
     if not fits:
         raise MismatchError(checkpoint, "shares no parameter with this model", found=_some(sorted(stored)))
     model.load_state_dict(fits, strict=False)
-    return sorted(fits), sorted(set(expected) - set(fits)), sorted(set(stored) - set(expected))
+    return sorted(fits), sorted(set(expected) - set(fits)), sorted(set(stored) - set(fits))
 
 
 def fingerprint(checkpoint: Path, averaged: bool) -> str:

@@ -56,12 +56,14 @@ def _check_frozen(init: Path, before: Train, settings: Train) -> None:
 
 
 def _frozen(settings: Train) -> dict[str, object]:
+    """With what trained the first state of what reads the reference."""
     size = settings.model
     return {
         "train.inputs": settings.inputs,
         "train.fusion": settings.fusion,
         "train.model.heads": size.heads,
         "train.model.head_layers": size.head_layers,
+        "train.tasks.cir.gated": settings.tasks.cir is not None and settings.tasks.cir.gated,
     }
 
 
