@@ -15,8 +15,19 @@ import yaml
 from contract.errors import ParamsError, no_room
 
 TAGS = "tag:yaml.org,2002:"
-TEXT, INT, FLOAT, MERGE = (TAGS + kind for kind in ("str", "int", "float", "merge"))
-AS_TEXTS = (TAGS + "timestamp", TAGS + "value")  # dates, and `=`
+TEXT, BOOL, NULL, INT, FLOAT, MERGE = (
+    TAGS + kind for kind in ("str", "bool", "null", "int", "float", "merge")
+)
+CORE = {  # schema of YAML 1.2, which DVC reads: what is no text, by its first letters
+    BOOL: (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    INT: (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    FLOAT: (
+        r"(?=.*[.eE])[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+BASES = {"0o": 8, "0x": 16}
 LONGEST = 4_000_000  # characters
 MOST = 1_000_000  # values, those counted again that `*` names again
 DEEPEST = 100  # lists and mappings in each other
@@ -26,13 +37,13 @@ MERGING = "write '<<: *name' to take the keys of a mapping; put a text into quot
 
 
 class Loader(yaml.SafeLoader):
-    """The safe loader, with the floats of YAML 1.2: `1e-3` and `-.5` are no texts; a key stands once.
+    """The safe loader, by YAML 1.2: `1e-3` is a number, `on`, `1:30` and a date are texts; a key stands once.
 
     where: what an error names, with the line if there are several.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 a copy, as PyYAML makes one
-        first: [(tag, pattern) for tag, pattern in resolvers if tag not in AS_TEXTS]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in (NULL, MERGE)]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -114,9 +125,9 @@ class Loader(yaml.SafeLoader):
         node.value = list({(key.tag, key.value): (key, value) for key, value in node.value}.values())
 
     def whole_number(self, node: yaml.ScalarNode) -> int:
-        """`0x_` looks like one to PyYAML, and Python does not read thousands of digits."""
+        """Python does not read thousands of digits."""
         try:
-            number = int(self.construct_yaml_int(node))
+            number = int(node.value, BASES.get(node.value[:2], 10))
         except ValueError:
             number = 1 << BITS
         if number.bit_length() > BITS:
@@ -131,11 +142,8 @@ class Loader(yaml.SafeLoader):
 
 
 Loader.add_constructor(INT, Loader.whole_number)
-Loader.add_implicit_resolver(
-    FLOAT,
-    re.compile(r"^(?=.*[.eE])[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
+for kind, (pattern, begins) in CORE.items():
+    Loader.add_implicit_resolver(kind, re.compile(f"^(?:{pattern})$"), list(begins))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -170,7 +178,16 @@ def parse(text: str, where: str) -> Any:
     except RecursionError:
         raise _too_deep(where) from None
     except (yaml.YAMLError, ValueError, ArithmeticError) as error:  # `"\UFFFFFFFF"` is no letter to Python
-        raise ParamsError(where, f"is not YAML: {' '.join(str(error).split())}") from None
+        raise _no_yaml(error, where, several="\n" in text) from None
+
+
+def _no_yaml(error: Exception, where: str, several: bool) -> ParamsError:
+    """several: lines, of which one is named."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return ParamsError(where, f"is not YAML: {' '.join(str(error).split())}")
+    at, fix = error.problem_mark, "close what is open; put a text with signs such as : @ , into quotes"
+    place = f"{where}, line {at.line + 1}" if several else where
+    return ParamsError(place, f"is not YAML: {error.problem}, at column {at.column + 1}", fix=fix)
 
 
 def _apart(value: Any, seen: Iterator[int], where: str, depth: int = 1) -> Any:
