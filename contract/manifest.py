@@ -203,7 +203,21 @@ def load(folder: Path, kind: type[T]) -> T:
     except UNDECODABLE as error:
         raise _unreadable(path, content, error) from None
     _check_schema(path, getattr(manifest, "schema", None))
+    _check_column(path, getattr(manifest, "encoder", None) if kind is FeatureManifest else None)
     return manifest
+
+
+def _check_column(path: Path, encoder: str | None) -> None:
+    """A copied folder would give one encoder's features out for another's."""
+    name = path.parent.resolve().name
+    if encoder is not None and encoder != name:
+        raise MismatchError(
+            path,
+            "encoder: is of another column than its folder",
+            found=encoder,
+            expected=name,
+            fix=f"name the folder {encoder}, or fetch or build {name} (dvc repro)",
+        )
 
 
 def _check_schema(path: Path, found: str | None) -> None:

@@ -207,6 +207,19 @@ def test_the_content_tells_an_array_from_lines(tmp_path: Path, name: str, conten
     assert [number for number, _ in found] == ["0", "1", "2"]
 
 
+def test_a_file_that_ends_in_the_middle_of_a_line_is_one_error(tmp_path: Path) -> None:
+    """All after it would not be missed; a bad line inside is one record's fault."""
+    path = tmp_path / "x.jsonl"
+    for whole in ('{"a": 1}\n{"b": ', '{"a": 1}\n{"b": "\u00e9'):
+        path.write_bytes(whole.encode()[:-1] if whole.endswith("\u00e9") else whole.encode())
+        found = json_lines.records(path)
+        assert next(found)[0] == "0"
+        with pytest.raises(RawDataError, match="line 2: the file ends in the middle of a record"):
+            next(found)
+    path.write_text('{"a": 1}\n{"b": \n{"c": 3}')
+    assert len(list(json_lines.records(path))) == 3
+
+
 def test_lines_that_are_no_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(" \n")

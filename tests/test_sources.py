@@ -15,7 +15,7 @@ import torch
 import webdataset
 
 from contract import codec, index, manifest, tar
-from contract.errors import FuselineError, ParamsError
+from contract.errors import FuselineError, MismatchError, ParamsError
 from contract.manifest import ExportManifest
 from data_pipeline.shards import shard_reader
 from data_pipeline.shards.shard_writer import Sample, Written, write_shard
@@ -239,6 +239,14 @@ def test_other_columns_can_be_named_for_bare_tars(family: Path, tmp_path: Path) 
     opened = open_shards([str(folder / "toy-0*.tar")], COLUMNS, features=family / "features", **words)
     assert opened.shards[0].columns["vit"].path == family / "features/vit/toy-000.tar"
     assert not any(note.startswith("column") for note in opened.notes)  # they have their manifests
+
+
+def test_a_column_in_the_folder_of_another_is_refused(family: Path, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(family, tmp_path / "project"))
+    shutil.rmtree(project / "features/vit")
+    shutil.copytree(project / "features/esam", project / "features/vit")
+    with pytest.raises(MismatchError, match=r"(?s)vit/manifest\.json: encoder: .*: +esam.*: +vit"):
+        open_shards([str(project / "data")], COLUMNS)
 
 
 def test_an_export_that_is_not_its_manifests_is_refused(family: Path, tmp_path: Path) -> None:

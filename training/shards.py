@@ -132,9 +132,12 @@ def open_shards(
     if any(shard.whole for shard in named):
         _check_whole(folder, chosen, data, split)
     if not chosen:
-        splits = sorted({facts.split for facts in data.shards.values()})
+        splits = sorted({data.shards[shard.path.stem].split for shard in named})
         raise ShardError(
-            " ".join(patterns), f"names no shard of split '{split}'", expected=f"one of {', '.join(splits)}"
+            " ".join(patterns),
+            f"names no shard of split '{split}'",
+            found=f"{len(named)} of {', '.join(splits)}",
+            fix=f"name others, or these by a range or one by one: {other_split}",
         )
     vocabulary = _check_tokenizer(source.tokenizer, data)
     with closing(Tars()) as tars, ThreadPoolExecutor(OPENERS, "open") as openers:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw, Struct
@@ -47,7 +47,7 @@ Cells = tuple[Any, ...]
 class Options(Strict, frozen=True):
     """`options:` of the dataset in params.yaml. scene_graphs: without them spans have no boxes."""
 
-    questions: str = "balanced"  # or "all"
+    questions: Literal["balanced", "all"] = "balanced"
     scene_graphs: bool = True
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 from msgspec import Raw
 
+from contract.codec import UNDECODABLE
 from contract.errors import RawDataError
 from data_pipeline.reading.json_stream import members_of_array
 
@@ -41,4 +43,23 @@ def _lines(path: Path) -> Iterator[tuple[str, Raw]]:
                     f"{path}, line {number + 1:,}", "is too long for a record", expected=expected
                 )
             if content := line.removeprefix(BOM).strip():
+                _check_end(path, number, line)
                 yield str(number), Raw(content)
+
+
+def _check_end(path: Path, number: int, line: bytes) -> None:
+    """A line that the file's end cuts would be one bad record, and all after it would not be missed."""
+    if not line.endswith(b"\n") and _is_cut(line.removeprefix(BOM)):
+        raise RawDataError(
+            f"{path}, line {number + 1:,}",
+            "the file ends in the middle of a record",
+            fix="download or copy it again; an unfinished last line can also be taken out",
+        )
+
+
+def _is_cut(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except UNDECODABLE as error:
+        return "truncated" in str(error)
+    return False

@@ -1,6 +1,6 @@
 """The weights of another run that a new one begins with, and what a person is told of them."""
 
-from itertools import groupby
+from collections import Counter
 from pathlib import Path
 
 from training import run
@@ -15,9 +15,9 @@ def take(source: Path, model: FusionModel, settings: Train, shards: ShardSet) ->
     before = run.open_run(source).settings
     second_stage.check_source(source, before, settings)
     loaded, fresh, left = run.init_model(source, model, settings, shards)
-    if second_stage.chosen(settings):
-        second_stage.begin(source, model, loaded)
-    print(f"init     {source}: {len(loaded)} parameters loaded, {len(fresh)} new, {len(left)} left there")
-    for title, names in (("loaded", loaded), ("new", fresh), ("left", left)):
-        for module, group in groupby(names, lambda name: ".".join(name.split(".")[:3])):
-            print(f"{title:<8} {module}: {', '.join(group)}")
+    copied = second_stage.begin(source, model, loaded) if second_stage.chosen(settings) else []
+    new = sorted({*fresh} - {*copied})
+    print(f"init     {source}: {len(loaded)} parameters loaded, {len(new)} new, {len(left)} left there")
+    for title, names in (("loaded", loaded), ("copied", copied), ("new", new), ("left", left)):
+        for module, count in Counter(".".join(name.split(".")[:3]) for name in names).items():
+            print(f"{title:<8} {module}: {count}")

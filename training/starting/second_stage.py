@@ -67,8 +67,8 @@ def _frozen(settings: Train) -> dict[str, object]:
     }
 
 
-def begin(init: Path, model: FusionModel, loaded: Sequence[str]) -> None:
-    """What is frozen was all loaded, and is what reads the reference at first."""
+def begin(init: Path, model: FusionModel, loaded: Sequence[str]) -> list[str]:
+    """What is frozen was all loaded, and a copy of it reads the reference at first: returns its names."""
     frozen = [name for name, weights in model.named_parameters() if not weights.requires_grad]
     missing = [name for name in frozen if name.startswith(READ) and name not in loaded]
     if missing:
@@ -80,5 +80,7 @@ def begin(init: Path, model: FusionModel, loaded: Sequence[str]) -> None:
         )
     head = cast(CirHead, model.heads["cir"])
     assert head.reader is not None
-    if not any(name.startswith(READER) for name in loaded):
-        head.reader.follow(head)
+    if any(name.startswith(READER) for name in loaded):
+        return []
+    head.reader.follow(head)
+    return [name for name, _ in model.named_parameters() if name.startswith(READER)]
