@@ -19,6 +19,7 @@ from contract.errors import FuselineError, MismatchError, ParamsError, ShardErro
 from training import evaluate, fit
 from training.optimizing import checkpoint, development, step
 from training.optimizing.log import Log
+from training.starting import preparing
 
 ROOT = Path(__file__).parents[1]
 HERE = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -112,6 +113,7 @@ def test_an_epoch_whose_score_failed_is_scored_when_the_run_goes_on(world, monke
         return score(*of)
 
     monkeypatch.setattr(development, "held_out", but_once)
+    monkeypatch.setattr(preparing, "FEW", 0)
     with pytest.raises(Stopped):
         train("--run", "runs/failed", "--set", *settings)
     train("--resume", "runs/failed")

@@ -10,6 +10,7 @@ from contract.errors import ParamsError
 from training import fit
 from training.optimizing import checkpoint, development, loop
 from training.optimizing.checkpoint import Sums
+from training.starting import preparing
 
 SETTINGS = ["--set", "optim.epochs=9", "patience=2"]
 
@@ -30,6 +31,7 @@ def scores(monkeypatch):
         return Sums(measures={"vqa/accuracy": (given[_epoch(model)], 1)})
 
     monkeypatch.setattr(development, "held_out", scored)
+    monkeypatch.setattr(preparing, "FEW", 0)
     monkeypatch.setattr(loop.step, "backward", _counting(loop.step.backward))
     return given
 

@@ -19,6 +19,7 @@ from training import fit, forecast, run
 from training.config import Optim
 from training.model.tasks import TASKS
 from training.optimizing import checkpoint, device
+from training.starting import preparing
 
 SHORT = ("optim.epochs=1", "optim.batch=8")
 EMA = ("optim.ema=0.9", "tasks={itc: {momentum: 0.9}, vqa: {}}")
@@ -132,10 +133,20 @@ def test_answers_of_which_none_is_asked_for_would_train_nothing(world):
     train("one-is-known")
 
 
-def test_a_best_of_nothing_ends_training(every):
-    hardly = "masking={ratio: 0.5, ratio_end: 0.01, fill: learned}"  # in the end, no cell of the sixteen
+HARDLY = "masking={ratio: 0.5, ratio_end: 0.01, fill: learned}"  # in the end, no cell of the sixteen
+
+
+def test_a_best_of_nothing_is_told_before_training_where_few_pictures_are_held_out(every):
+    for command in ([], ["--plan"]):
+        with pytest.raises(TrainingError, match=r"(?s)held out asks for mfm/.*pictures held out: [1-9]"):
+            fit.main([*command, "--run", "runs/no", "--set", "tasks={mfm: {}}", HARDLY, "development=0.3"])
+    assert not Path("runs").exists()
+
+
+def test_a_best_of_nothing_ends_training(every, monkeypatch):
+    monkeypatch.setattr(preparing, "FEW", 0)
     with pytest.raises(TrainingError, match=r"train\.development: nothing that is held out asks for mfm/"):
-        train("hardly", "tasks={mfm: {}}", hardly, "development=0.3")
+        train("hardly", "tasks={mfm: {}}", HARDLY, "development=0.3")
     assert list(Path("runs/hardly/checkpoints").glob("step-*")), "the epoch is not lost"
     with pytest.raises(TrainingError, match="nothing that is held out asks for mfm/"):
         fit.main(["--resume", "runs/hardly"])

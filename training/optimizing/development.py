@@ -39,7 +39,7 @@ def score(
         sums = held_out(model, held, job.where)
     scores = sums.means()
     if measure not in scores:
-        raise _nothing_asked(measure)
+        raise _nothing_asked(measure, len(held))
     state = judged(state, scores[measure])
     ledger.tell_skipped(known, held.left_out())
     answers = sums.measures[measure][1] * _worth(measure)
@@ -50,6 +50,13 @@ def score(
         ledger.say(f"no better {measure} in {state.stale} epochs: training ends")
     ledger.tell_scores(state.step, scores)
     return state
+
+
+def check_asked(model: FusionModel, held: Stream | None, settings: Train) -> None:
+    """TrainingError where it would come after the first epoch. The stream is used up."""
+    measure = goal(settings)
+    if held is not None and measure not in held_out(model, held, torch.device("cpu")).means():
+        raise _nothing_asked(measure, len(held))
 
 
 def against_chance(score: float, answers: float, chance: float | None) -> str:
@@ -88,10 +95,11 @@ def given_up(state: State, settings: Train) -> bool:
     return settings.patience is not None and state.stale >= settings.patience
 
 
-def _nothing_asked(measure: str) -> TrainingError:
+def _nothing_asked(measure: str, pictures: int) -> TrainingError:
     return TrainingError(
         "train.development",
         f"nothing that is held out asks for {measure}, which chooses the best checkpoint",
+        found=f"pictures held out: {pictures}",
         fix="start a new run with a larger share, another train.best, or shards that have more for it",
     )
 

@@ -13,12 +13,15 @@ from training.model.compiling import compile_parts
 from training.model.model import FusionModel
 from training.optimizing import device, optim
 from training.optimizing.checkpoint import State
+from training.optimizing.development import check_asked
 from training.settings import load
 from training.shards import ShardSet
 from training.starting import initial_weights, opening, second_stage
 from training.starting.checks import check_settings, check_streams
 from training.starting.streams import streams
 from training.stream import Stream
+
+FEW = 64  # held-out pictures that may well ask nothing, and are soon scored
 
 
 class Prepared(Struct):
@@ -38,6 +41,9 @@ def prepare(options: argparse.Namespace, world: World = ALONE) -> Prepared:
     new = over(shards, settings, seed, State(step=0, position=0, asked=[]), world)
     if options.init:
         initial_weights.take(options.init, new.model, settings, shards)
+    if new.development is not None and len(new.development) <= FEW:
+        _, unread = streams(shards, settings, seed, State(step=0, position=0, asked=[]), world)
+        check_asked(new.model, unread, settings)
     return new
 
 
