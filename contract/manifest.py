@@ -209,7 +209,7 @@ def load(folder: Path, kind: type[T]) -> T:
 
 def _check_column(path: Path, encoder: str | None) -> None:
     """A copied folder would give one encoder's features out for another's."""
-    name = path.parent.resolve().name
+    name = path.parent.absolute().name  # as it was asked for: a link may lead elsewhere
     if encoder is not None and encoder != name:
         raise MismatchError(
             path,

@@ -18,16 +18,19 @@ TAGS = "tag:yaml.org,2002:"
 TEXT, BOOL, NULL, INT, FLOAT, MERGE = (
     TAGS + kind for kind in ("str", "bool", "null", "int", "float", "merge")
 )
-CORE = {  # schema of YAML 1.2, which DVC reads: what is no text, by its first letters
+CORE = {  # schema of YAML 1.2, with what DVC takes besides, `_` and `0b`: what is no text, by first letters
     BOOL: (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    INT: (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    INT: (
+        r"[-+]?([0-9][0-9_]*|0b[01][01_]*|0o[0-7][0-7_]*|0x[0-9a-fA-F][0-9a-fA-F_]*)",
+        "-+0123456789",
+    ),
     FLOAT: (
-        r"(?=.*[.eE])[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"(?=.*[.eE])[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?"
         r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         "-+.0123456789",
     ),
 }
-BASES = {"0o": 8, "0x": 16}
+BASES = {"0b": 2, "0o": 8, "0x": 16}
 LONGEST = 4_000_000  # characters
 MOST = 1_000_000  # values, those counted again that `*` names again
 DEEPEST = 100  # lists and mappings in each other
@@ -127,7 +130,8 @@ class Loader(yaml.SafeLoader):
     def whole_number(self, node: yaml.ScalarNode) -> int:
         """Python does not read thousands of digits."""
         try:
-            number = int(node.value, BASES.get(node.value[:2], 10))
+            digits = node.value.replace("_", "")
+            number = int(digits, BASES.get(digits.lstrip("+-")[:2], 10))
         except ValueError:
             number = 1 << BITS
         if number.bit_length() > BITS:
@@ -186,8 +190,9 @@ def _no_yaml(error: Exception, where: str, several: bool) -> ParamsError:
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return ParamsError(where, f"is not YAML: {' '.join(str(error).split())}")
     at, fix = error.problem_mark, "close what is open; put a text with signs such as : @ , into quotes"
-    place = f"{where}, line {at.line + 1}" if several else where
-    return ParamsError(place, f"is not YAML: {error.problem}, at column {at.column + 1}", fix=fix)
+    place, began = f"{where}, line {at.line + 1}" if several else where, error.context_mark
+    since = f"; what is open began in line {began.line + 1}" if began and began.line != at.line else ""
+    return ParamsError(place, f"is not YAML: {error.problem}, at column {at.column + 1}{since}", fix=fix)
 
 
 def _apart(value: Any, seen: Iterator[int], where: str, depth: int = 1) -> Any:

@@ -19,7 +19,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
 WORDS = st.text(st.characters(codec="utf-8"))
 KEYS = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=4)
 # PyYAML takes `1e3`, `0o7` and `09` for texts, and leaves the quotes out.
-UNQUOTED = re.compile(r"[-+.0-9]+([eE][-+0-9]+)?|0o[0-7]+")
+UNQUOTED = re.compile(r"[-+._0-9]+([eE][-+_0-9]+)?|[-+]?0o[0-7_]+")
 SYNTAX = st.text("{}[]<>!&*|?:,-#'\"% \n0aexn~._", max_size=30)
 IN_QUOTES = r"\n +fix: +put the text into quotes$"
 MERGING = r"\n +fix: +write '<<: \*name' to take the keys of a mapping; put a text into quotes$"
@@ -74,11 +74,9 @@ def test_a_float_needs_no_digit_before_its_dot(value: float) -> None:
             ("FALSE", False),
         ),
         *((text, None) for text in ("~", "null", "NULL")),
-        *(
-            (text, text)
-            for text in ("on", "off", "yes", "no", "y", "N", "tRUE", "nUll", "0b11", "0o8", "-0x1")
-        ),
-        *((text, text) for text in ("1:30", "190:20:30.5", "1_000", "0x_", "1_0.5", "=")),
+        *((text, text) for text in ("on", "off", "yes", "no", "y", "N", "tRUE", "nUll")),
+        *(("0b11", 3), ("-0x1", -1), ("1_000", 1000), ("0.000_1", 0.0001), ("1_0.5e1", 105.0)),
+        *((text, text) for text in ("1:30", "190:20:30.5", "_1", "0x_", "0o8", "0b2", "=")),
         *((text, text) for text in ("1.2.3", ".", "+", "-.", "+.", ".e3", "-.e3", "e5", "1e", "1e+")),
         *((text, text) for text in ("2017-01-01", "1.5 m", "1e3x", "--1", "-+.5", "v1.5", "1,5")),
     ],
@@ -310,9 +308,10 @@ def test_a_whole_number_beyond_that_is_refused_where_it_stands(value: str) -> No
         ),
         (
             "a: {x: 1\nb: 2",
-            "here, line 2: is not YAML: expected ',' or '}', but got ':', at column 2\n +fix",
+            "here, line 2: .* but got ':', at column 2; what is open began in line 1\n +fix",
         ),
         ("a: 1\nb: @x", r"here, line 2: is not YAML: found character '@'.*, at column 4\n +fix: "),
+        ("a: 1\nb: 'open\nc: 3\n", r"here, line 4: .*, at column 1; what is open began in line 2\n +fix: "),
         ("a: \x00", r"here: is not YAML: unacceptable character #x0000: [^\n]*$"),
     ],
 )

@@ -19,6 +19,7 @@ from contract.errors import MismatchError, ParamsError, ShardError
 from contract.index import ABSENT
 from training import evaluate, fit
 from training.batching.eligible import held_out
+from training.distributed import World
 from training.optimizing import checkpoint, device
 from training.shards import open_shards
 from training.starting import bank_filling
@@ -194,9 +195,21 @@ def development(run: Path) -> list[str]:
 def test_bank_json_that_names_nothing_is_one_error(damaged):
     folder, _, _ = damaged
     fit.main(["--run", "runs/skips", *STEPS, "on_error=skip", "patience=1"])
-    (folder / "runs/skips/bank.json").write_text('{"p": 1}')
-    with pytest.raises(MismatchError, match="names no pictures"):
-        bank_filling.left_out(folder / "runs/skips")
+    for content in ('{"p": 1}', '["x"]', '["0:1"'):
+        (folder / "runs/skips/bank.json").write_text(content)
+        with pytest.raises(MismatchError, match=r"bank\.json: names no pictures"):
+            bank_filling.left_out(folder / "runs/skips")
+
+
+def test_processes_that_cannot_read_the_same_fill_no_bank(tmp_path):
+    class Two(World):
+        def gather(self, told: bytes) -> list[bytes]:
+            return [told, b'["0:1"]']
+
+    bank_filling.keep(tmp_path, ["0:1"], Two(0, 2, 0))
+    assert bank_filling.left_out(tmp_path) == ["0:1"]
+    with pytest.raises(ShardError, match="cannot fill the bank"):
+        bank_filling.keep(tmp_path, [], Two(0, 2, 0))
 
 
 def test_an_edit_whose_target_no_encoder_took_is_not_asked(world, capsys):

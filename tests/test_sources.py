@@ -241,10 +241,21 @@ def test_other_columns_can_be_named_for_bare_tars(family: Path, tmp_path: Path) 
     assert not any(note.startswith("column") for note in opened.notes)  # they have their manifests
 
 
-def test_a_column_in_the_folder_of_another_is_refused(family: Path, tmp_path: Path) -> None:
+def test_a_column_on_another_disk_is_read_by_its_name_here(family: Path, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(family, tmp_path / "project"))
+    (project / "features/vit").rename(tmp_path / "vit_v2")
+    (project / "features/vit").symlink_to(tmp_path / "vit_v2")
+    assert len(open_shards([str(project / "data")], COLUMNS).shards) == 3
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_column_in_the_folder_of_another_is_refused(family: Path, tmp_path: Path, link: bool) -> None:
     project = Path(shutil.copytree(family, tmp_path / "project"))
     shutil.rmtree(project / "features/vit")
-    shutil.copytree(project / "features/esam", project / "features/vit")
+    if link:
+        (project / "features/vit").symlink_to("esam")
+    else:
+        shutil.copytree(project / "features/esam", project / "features/vit")
     with pytest.raises(MismatchError, match=r"(?s)vit/manifest\.json: encoder: .*: +esam.*: +vit"):
         open_shards([str(project / "data")], COLUMNS)
 

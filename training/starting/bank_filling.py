@@ -12,6 +12,7 @@ from contract.codec import UNDECODABLE
 from contract.errors import MismatchError, ShardError
 from contract.files import write_atomic
 from training.batching.eligible import Eligible, eligible
+from training.batching.faults import NAME
 from training.batching.needs import Need
 from training.config import Train
 from training.distributed import World
@@ -82,8 +83,11 @@ def left_out(run: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[str])
-    except UNDECODABLE as error:
+        names = msgspec.json.decode(path.read_bytes(), type=list[str])
+        if wrong := [name for name in names if not NAME.fullmatch(name)]:
+            raise ValueError(f"'{wrong[0]}' is no shard:row")
+        return names
+    except (*UNDECODABLE, ValueError) as error:
         raise MismatchError(path, f"names no pictures: {error}", fix="put the file back") from None
 
 

@@ -21,7 +21,7 @@ from training.starting.checks import check_settings, check_streams
 from training.starting.streams import streams
 from training.stream import Stream
 
-FEW = 64  # held-out pictures that may well ask nothing, and are soon scored
+FEW = 16  # held-out pictures that may well ask nothing, and are soon scored
 
 
 class Prepared(Struct):
@@ -41,9 +41,10 @@ def prepare(options: argparse.Namespace, world: World = ALONE) -> Prepared:
     new = over(shards, settings, seed, State(step=0, position=0, asked=[]), world)
     if options.init:
         initial_weights.take(options.init, new.model, settings, shards)
-    if new.development is not None and len(new.development) <= FEW:
+    if new.development is not None and len(new.development) <= FEW and not settings.model.compile:
         _, unread = streams(shards, settings, seed, State(step=0, position=0, asked=[]), world)
-        check_asked(new.model, unread, settings)
+        if unread is not None:
+            check_asked(new.model, unread, settings)
     return new
 
 
