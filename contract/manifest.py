@@ -1,5 +1,6 @@
 """`manifest.json` of a folder of shards: what a reader must know, and refuse to guess."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -209,7 +210,7 @@ def load(folder: Path, kind: type[T]) -> T:
 
 def _check_column(path: Path, encoder: str | None) -> None:
     """A copied folder would give one encoder's features out for another's."""
-    name = path.parent.absolute().name  # as it was asked for: a link may lead elsewhere
+    name = os.path.basename(os.path.abspath(path.parent))  # noqa: PTH100, PTH119 a link may lead elsewhere
     if encoder is not None and encoder != name:
         raise MismatchError(
             path,

@@ -18,7 +18,7 @@ TAGS = "tag:yaml.org,2002:"
 TEXT, BOOL, NULL, INT, FLOAT, MERGE = (
     TAGS + kind for kind in ("str", "bool", "null", "int", "float", "merge")
 )
-CORE = {  # schema of YAML 1.2, with what DVC takes besides, `_` and `0b`: what is no text, by first letters
+CORE = {  # schema of YAML 1.2, with `_` after a digit and `0b`, as DVC: what is no text, by first letters
     BOOL: (r"true|True|TRUE|false|False|FALSE", "tTfF"),
     INT: (
         r"[-+]?([0-9][0-9_]*|0b[01][01_]*|0o[0-7][0-7_]*|0x[0-9a-fA-F][0-9a-fA-F_]*)",
